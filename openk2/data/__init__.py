@@ -1,0 +1,1 @@
+"""Corpora, splits and streams (K2 §2.2)."""

@@ -1,0 +1,1 @@
+"""Measuring a policy (K2 §4)."""

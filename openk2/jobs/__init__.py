@@ -1,0 +1,1 @@
+"""Run many small jobs: executors, JSON Lines shards, resume, rejects, atomic files."""

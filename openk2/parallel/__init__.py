@@ -1,0 +1,1 @@
+"""Many devices: mesh, dispatch, pipeline, plan (K2 §2.4)."""

@@ -1,0 +1,1 @@
+"""The training step and what drives it (K2 §2.5, §3)."""

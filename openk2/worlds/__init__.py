@@ -1,0 +1,1 @@
+"""Tools that execute over state, tasks and teachers (K2 §3.1)."""
