@@ -8,9 +8,9 @@ tokens of the last one: what was sampled is never re-tokenised.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypeVar
 
 from openk2.schema import (
     ChatModel,
@@ -24,30 +24,15 @@ from openk2.schema import (
     Source,
     StopReason,
     Task,
-    ToolSpec,
     Trace,
 )
+from openk2.text.chat import ChatFormat
+
+T = TypeVar("T")
 
 
-class TokenChat(Protocol):
-    """What the loop needs of a chat format (``openk2.text.chat.ChatFormat``)."""
-
-    @property
-    def tokenizer_hash(self) -> str:
-        """Names the tokenizer the ids belong to."""
-        ...
-
-    def prompt(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
-        """The conversation so far, ready for the assistant to write."""
-        ...
-
-    def extend(self, token_ids: Sequence[int], new_messages: Sequence[Message]) -> list[int]:
-        """The tokens to append after a sampled turn for ``new_messages`` and the next header."""
-        ...
-
-    def parse(self, token_ids: Sequence[int]) -> Message:
-        """The message a sampled turn says."""
-        ...
+class EnvFailedError(Exception):
+    """An environment broke down in the middle of an episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +53,12 @@ class Episode:
     seed: int
     sampling: Sampling
     budget: Budget
-    chat: TokenChat | None = None
+    chat: ChatFormat | None = None
     trace: Trace = field(init=False)
     num_turns: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        tokenizer_hash = "" if self.chat is None else self.chat.tokenizer_hash
+        tokenizer_hash = "" if self.chat is None else self.chat.tokenizer.hash
         info = {"family": self.task.family, "kind": self.task.kind, "split": self.task.split, "tags": self.task.tags}
         self.trace = Trace(
             f"{self.task.id}#{self.seed}", self.task.id, self.seed, tokenizer_hash, [], [], [], info=info
@@ -83,10 +68,10 @@ class Episode:
         """Reset, act until the end, score. The environment is closed whatever happens."""
         try:
             if self.num_turns == 0:
-                self._observe(await self.env.reset(self.task, self.seed))
+                self._observe(await _guarded(self.env.reset(self.task, self.seed)))
             while self.trace.stop_reason is None:
                 await self.turn()
-            self.trace.score = await self.env.score(self.trace)
+            self.trace.score = await _guarded(self.env.score(self.trace))
         finally:
             if isinstance(self.model, Policy):
                 await self.model.release(self.trace.id)
@@ -101,7 +86,7 @@ class Episode:
         if cut is not None:
             self.trace.stop_reason = cut
             return
-        observation = await self.env.step(message)
+        observation = await _guarded(self.env.step(message))
         last_turn = self.num_turns >= self.budget.turns and not observation.terminated
         self._observe(observation, out_of_turns=last_turn)
 
@@ -171,7 +156,7 @@ class Episode:
         *,
         sampling: Sampling,
         budget: Budget,
-        chat: TokenChat | None = None,
+        chat: ChatFormat | None = None,
     ) -> Self:
         """Take up a paused episode where it stood; ``play`` then runs it to its end."""
         trace = Trace.from_json(paused["trace"])
@@ -189,7 +174,7 @@ async def run_episode(
     seed: int,
     sampling: Sampling | None = None,
     budget: Budget | None = None,
-    chat: TokenChat | None = None,
+    chat: ChatFormat | None = None,
 ) -> Trace:
     """Play one task and score it.
 
@@ -199,17 +184,21 @@ async def run_episode(
     episode = Episode(model, env, task, seed, sampling or Sampling(), budget or Budget(), chat)
     try:
         return await episode.play()
-    except EnvironmentFailure as failure:
+    except EnvFailedError as failure:
         trace = episode.trace
         trace.stop_reason, trace.score = "env_error", Score(0.0)
         trace.info["error"] = str(failure)
         return trace
 
 
-class EnvironmentFailure(Exception):
-    """An environment broke down in the middle of an episode."""
-
-
 def _turn_seed(trace_id: str, seed: int, turn: int) -> int:
     """A seed of its own for every turn of every episode."""
     return int.from_bytes(hashlib.sha256(f"{trace_id}:{seed}:{turn}".encode()).digest()[:7], "big")
+
+
+async def _guarded(call: Awaitable[T]) -> T:
+    """Environments are other people's code: whatever they raise becomes one kind of error."""
+    try:
+        return await call
+    except Exception as error:
+        raise EnvFailedError(f"{type(error).__name__}: {error}") from error
