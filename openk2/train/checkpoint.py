@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
@@ -110,7 +112,7 @@ def _write_tensors(tensors: Mapping[str, Tensor], folder: Path) -> None:
     folder.mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder)), no_dist=True)
+        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder)), no_dist=True)
 
 
 def _read_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
@@ -121,8 +123,8 @@ def _read_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         try:
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
-        except (dcp.api.CheckpointException, SafetensorError, ValueError, RuntimeError, OSError) as error:
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+        except (CheckpointException, SafetensorError, ValueError, RuntimeError, OSError) as error:
             raise ValueError(
                 f"{folder} does not fit this model or is damaged: {str(error).splitlines()[-1]}"
             ) from error

@@ -32,8 +32,6 @@ class PretrainConfig(StageConfig):
 class SFTConfig(StageConfig):
     """Supervised fine-tuning on verified dialogues (K2 §3.1)."""
 
-    pretrain_share: float = Field(0.0, ge=0, lt=1, description="share of rows drawn from the pre-training corpus")
-
 
 class RLConfig(StageConfig):
     """Reinforcement learning with verifiable rewards (K2 §3.2). ``batch_rows`` counts rollouts of one pass."""

@@ -21,7 +21,7 @@ class MetricsLog:
         beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
         os.replace(beside, self.path)
         self._file = self.path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 
     def write(self, row: Mapping[str, float]) -> None:
         """One step's numbers; ``step`` is among them."""
@@ -29,12 +29,12 @@ class MetricsLog:
         self._file.flush()
         for key, value in row.items():
             if key != "step":
-                self._board.add_scalar(key, value, int(row["step"]))  # type: ignore[no-untyped-call]
+                self._board.add_scalar(key, value, int(row["step"]))
 
     def close(self) -> None:
         """Flush and close both."""
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

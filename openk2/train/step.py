@@ -37,7 +37,7 @@ class Batch:
     @classmethod
     def from_rows(cls, rows: Rows, device: torch.device) -> Batch:
         """Move packed rows to ``device``."""
-        arrays = (rows.tokens_NT, rows.loss_mask_NT, rows.doc_ids_NT, rows.positions_NT)
+        arrays = (rows.tokens, rows.loss_mask, rows.doc_ids, rows.positions)
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
     def split(self, rows: int) -> Iterator[Batch]:
@@ -111,7 +111,7 @@ def training_step(
     total = 0.0
     for loss_of in losses:
         loss, parts = loss_of()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += float(loss.detach())
         for key, value in parts.items():
             metrics[key] = metrics.get(key, 0.0) + value
