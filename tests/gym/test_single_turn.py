@@ -177,7 +177,7 @@ def test_bad_use_is_refused() -> None:
 
 def test_the_examples_of_the_page_run() -> None:
     page = pathlib.Path(__file__).parents[2] / "docs" / "gym.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     for block in blocks:
         exec(compile(block, str(page), "exec"), {"__name__": "page"})
