@@ -6,9 +6,8 @@ Shapes: B rows of a batch, T new tokens, D model, V vocabulary.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -23,6 +22,9 @@ from openk2.engine.rows import Ints, Request, Rows
 from openk2.model.transformer import Transformer
 from openk2.schema import Message, Sampled, Sampling, ToolSpec
 from openk2.text.chat import ChatFormat
+
+# What the fixed cost of a forward pass of a small model is worth, in tokens.
+_PADDING_PER_BATCH = 128
 
 
 class EngineError(RuntimeError):
@@ -243,10 +245,8 @@ class Engine:
             groups[request.key].append(self._waiting.popleft())
             num_requests += 1
         self._rows.reserve([request for group in groups.values() for request in group])
-        by_size = sorted(groups, key=sizes.__getitem__)
-        # Prompts of a batch are padded to the longest: sizes between two powers of two go together.
-        for _, alike in itertools.groupby(by_size, key=lambda key: sizes[key].bit_length()):
-            self._prefill([groups[key] for key in alike])
+        for batch in _batches(sizes):
+            self._prefill([groups[key] for key in batch])
 
     def _prefill(self, groups: list[list[Request]]) -> None:
         """Start the rows of these groups of equal prompts: one computation a group, one draw a request."""
@@ -313,3 +313,16 @@ class Engine:
         finally:
             if training:
                 self.model.train()
+
+
+def _batches(sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
+    """Prompts of similar size together, as long as padding them costs less than a forward pass of their own."""
+    batch: list[bytes] = []
+    padding = 0
+    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        padding += sizes[batch[0]] - sizes[key] if batch else 0
+        if padding > _PADDING_PER_BATCH:
+            yield batch
+            batch, padding = [], 0
+        batch.append(key)
+    yield batch

@@ -102,11 +102,13 @@ def test_the_context_limit_ends_a_row(model: Transformer) -> None:
     assert (full.token_ids, full.stop_reason) == ([], "length")
 
 
-async def episode(engine: Engine, number: int, turns: int, rng: random.Random) -> list[tuple[list[int], Sampled]]:
+async def episode(
+    engine: Engine, number: int, turns: int, rng: random.Random, max_tokens: int = 20
+) -> list[tuple[list[int], Sampled]]:
     """Several turns, each continuing the tokens of the last; what came in and out."""
     ids, seen = prompt(number, rng.randrange(3, 40)), []
     for turn in range(turns):
-        sampling = Sampling(max_tokens=rng.randrange(1, 20), seed=number * 100 + turn)
+        sampling = Sampling(max_tokens=rng.randrange(1, max_tokens), seed=number * 100 + turn)
         sampled = await engine.sample(ids, sampling, session=str(number))
         seen.append((list(ids), sampled))
         for _ in range(rng.randrange(3)):  # an environment that takes its time
@@ -170,7 +172,7 @@ def test_a_full_house_of_episodes_finishes(model: Transformer) -> None:
     rng = random.Random(2)
 
     async def run() -> list[list[tuple[list[int], Sampled]]]:
-        return await asyncio.gather(*(episode(engine, i, rng.randrange(1, 4), rng) for i in range(300)))
+        return await asyncio.gather(*(episode(engine, i, rng.randrange(1, 3), rng, 10) for i in range(300)))
 
     episodes = asyncio.run(run())
     assert engine.num_sampled_tokens == sum(len(sampled.token_ids) for seen in episodes for _, sampled in seen)
