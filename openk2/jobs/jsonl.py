@@ -11,12 +11,8 @@ from types import TracebackType
 
 from openk2.schema import JSON
 
+dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 log = logging.getLogger(__name__)
-
-
-def dump(record: JSON) -> str:
-    """The compact JSON text of a record."""
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
 def read(path: Path) -> Iterator[JSON]:

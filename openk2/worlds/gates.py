@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from random import Random
 from typing import Any
 
-from openk2.schema import Task, ToolCall, ToolSpec
+from openk2.schema import JSON, Rubric, Score, Task, ToolCall, ToolSpec
 from openk2.worlds.judge import judge
 from openk2.worlds.simulator import Simulator
 from openk2.worlds.teacher import ScriptedTeacher
@@ -24,50 +25,51 @@ def failed_gate(task: Task, *, seed: int) -> str | None:
     """
     assert task.rubric is not None, "a tool task has a rubric"
     answer = ScriptedTeacher(task, seed=seed).answer
-    plan = task.payload["plan"]
-    world = Simulator(task.payload, seed, fault_rate=0.0)
-    if judge(task.rubric, world.initial, world.rows(), world.log, "").total > 0:
+    with closing(Simulator(task.payload, seed, fault_rate=0.0)) as world:
+        return _examine(task, task.rubric, world, answer, Random(f"random/{task.id}/{seed}"))
+
+
+def _examine(task: Task, rubric: Rubric, world: Simulator, answer: str, rng: Random) -> str | None:
+    start = world.snapshot()
+
+    def verdict(said: str) -> Score:
+        return judge(rubric, world.initial, world.rows(), world.log, said)
+
+    if verdict("").total > 0:
         return "null"
-    for step in plan:
-        if judge(task.rubric, world.initial, world.rows(), world.log, answer).passed:
+    for step in task.payload["plan"]:
+        if verdict(answer).passed:
             return "prefix"
         world.run(_call(step))
-    after = world.rows()
-    if judge(task.rubric, world.initial, after, world.log, "").passed:
+    if verdict("").passed:
         return "prefix"
-    if not judge(task.rubric, world.initial, after, world.log, answer).passed:
+    if not verdict(answer).passed:
         return "oracle"
-    if not _replays(task, world):
+    if not _replays(task, world, start):
         return "replay"
-    world.close()
-    return "random" if _random_passes(task, seed) else None
+    world.restore(start)
+    _act_at_random(world, rng)
+    return "random" if verdict(str(rng.randrange(1000))).passed else None
 
 
 def _call(step: Mapping[str, Any]) -> ToolCall:
     return ToolCall("", step["tool"], json.dumps(step["arguments"]))
 
 
-def _replays(task: Task, world: Simulator) -> bool:
-    again = Simulator(task.payload, 0, fault_rate=0.0)
+def _replays(task: Task, world: Simulator, start: JSON) -> bool:
+    end, log = world.state_hash(), world.log
+    world.restore(start)
     for step in task.payload["plan"]:
-        again.run(_call(step))
-    same = again.state_hash() == world.state_hash() and again.log == world.log
-    again.close()
-    return same
+        world.run(_call(step))
+    return world.state_hash() == end and world.log == log
 
 
-def _random_passes(task: Task, seed: int) -> bool:
-    """Well-formed calls of declared tools with random values, and a number as the answer."""
-    assert task.rubric is not None
-    rng = Random(f"random/{task.id}/{seed}")
-    world = Simulator(task.payload, seed, fault_rate=0.0)
+def _act_at_random(world: Simulator, rng: Random) -> None:
+    """Well-formed calls of declared tools with random values."""
     tools = world.tools
     for _ in range(RANDOM_CALLS):
         tool = rng.choice(tools)
         world.run(ToolCall("", tool.name, json.dumps(_random_arguments(tool, rng))))
-    passed = judge(task.rubric, world.initial, world.rows(), world.log, f"{rng.randrange(1000)}").passed
-    world.close()
-    return passed
 
 
 def _random_arguments(tool: ToolSpec, rng: Random) -> dict[str, str | int]:

@@ -11,13 +11,23 @@ from openk2.schema import Rubric, RubricItem, Score
 from openk2.worlds.simulator import Called
 from openk2.worlds.state import Rows
 
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+RUNS_ON_BEFORE = re.compile(r"(?:[\w@]|\w[-.:])$")
+RUNS_ON_AFTER = re.compile(r"\w|[-.:@]\w")
+
 
 def mentions(text: str, value: str | int) -> bool:
     """Whether ``text`` names ``value`` as a whole, in any case; 1,250 counts as 1250, and 84 is not in 184 or 84.5."""
     if isinstance(value, int):
-        text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    found = rf"(?<![\w@])(?<!\w[-.:]){re.escape(str(value))}(?!\w|[-.:@]\w)"
-    return re.search(found, text, re.IGNORECASE) is not None
+        text = THOUSANDS.sub("", text)
+    text, word = text.lower(), str(value).lower()
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not RUNS_ON_BEFORE.search(text[max(start - 2, 0) : start]) and not RUNS_ON_AFTER.match(text[end : end + 2]):
+            return True
+        start = text.find(word, start + 1)
+    return False
 
 
 def judge(rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], answer: str) -> Score:

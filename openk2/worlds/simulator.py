@@ -14,6 +14,7 @@ from openk2.worlds.state import Rows, State
 from openk2.worlds.tools import compile_tools, execute
 
 FAULT = "temporary failure, retry"
+encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(slots=True)
@@ -70,10 +71,10 @@ class Simulator:
         else:
             called = Called(call.name, arguments, execute(self.app, self._state, call.name, arguments))
         self.log.append(called)
-        return json.dumps(called.result, separators=(",", ":"), ensure_ascii=False)
+        return encode(called.result)
 
     def _strikes(self) -> bool:
-        if any(called.fault for called in self.log):
+        if self._fault_rate == 0 or any(called.fault for called in self.log):
             return False
         return Random(f"fault/{self._seed}/{len(self.log)}").random() < self._fault_rate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from openk2.schema import JSON
@@ -19,16 +19,16 @@ class State:
 
     def __init__(self, app: App, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]]) -> None:
         self._app = app
-        self._database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=32)
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database.execute("BEGIN")  # one transaction for the episode: no commit per statement
         for entity in app.entities:
             columns = ", ".join(f'"{f.name}" {"INTEGER" if f.is_number else "TEXT"} NOT NULL' for f in entity.fields)
-            self._database.execute(f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}"))')
+            self._database.execute(f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}")) WITHOUT ROWID')
         self._fill(rows, fresh)
 
     def _fill(self, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]]) -> None:
         for entity in self._app.entities:
-            for row in rows.get(entity.name, ()):
-                self.insert(entity, row)
+            self._insert(entity, rows.get(entity.name, ()))
         self._fresh = {name: list(keys) for name, keys in fresh.items()}
 
     def get(self, entity: Entity, key: str) -> JSON | None:
@@ -48,9 +48,12 @@ class State:
 
     def insert(self, entity: Entity, row: JSON) -> None:
         """Add a record that has every field."""
+        self._insert(entity, [row])
+
+    def _insert(self, entity: Entity, rows: Iterable[JSON]) -> None:
         marks = ", ".join("?" * len(entity.fields))
-        values = [row[field.name] for field in entity.fields]
-        self._database.execute(f'INSERT INTO "{entity.name}" VALUES ({marks})', values)
+        values = ([row[field.name] for field in entity.fields] for row in rows)
+        self._database.executemany(f'INSERT INTO "{entity.name}" VALUES ({marks})', values)
 
     def update(self, entity: Entity, key: str, field: str, value: str | int) -> None:
         """Write one field of a record."""

@@ -12,7 +12,7 @@ from random import Random
 from openk2.worlds.spec import Field
 
 CONSONANTS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "kr", "st", "tr", "sh")
-VOWELS = "aeiou"
+SYLLABLES = tuple(consonant + vowel for consonant in CONSONANTS for vowel in "aeiou")
 ENDINGS = ("", "", "", "n", "r", "l", "s", "m", "k")
 LETTERS = "ABCDEFGHJKLMNPRSTVWXYZ"
 HELDOUT_SHARE = 4  # one value in so many is held out
@@ -54,10 +54,13 @@ class Pool:
 
     def word(self) -> str:
         """A pseudo-word of two or three syllables."""
-        rng = self._rng
+        # Indexing by random() rather than choice(): words are most of what a task costs.
+        random, count = self._rng.random, len(SYLLABLES)
         while True:
-            syllables = [rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(2 if rng.random() < 0.75 else 3)]
-            word = "".join(syllables) + rng.choice(ENDINGS)
+            word = SYLLABLES[int(random() * count)] + SYLLABLES[int(random() * count)]
+            if random() < 0.25:
+                word += SYLLABLES[int(random() * count)]
+            word += ENDINGS[int(random() * len(ENDINGS))]
             if self._take(word):
                 return word
 
