@@ -97,7 +97,7 @@ def _distractors(config: WorldsConfig, app: App, needed: tuple[Tool, ...], rng: 
 
 
 def _shorten(app: App, rng: Random) -> App:
-    """Let reading tools show few fields: refs to entities at hand first, then others by chance."""
+    """Let reading tools show few fields: what leads on, and others by chance, of those that nobody searches by."""
     tools = []
     for tool in app.tools:
         shown = rng.choice(SHOWN)
@@ -107,8 +107,9 @@ def _shorten(app: App, rng: Random) -> App:
             linked = [name for name in tool.returns if entity.field(name).ref in at_hand]
             moved = [t.field for t in app.tools if t.op == "transition" and t.entity == tool.entity]
             keep = set(linked[:1] + [name for name in moved[:1] if name in tool.returns])
-            rest = [name for name in tool.returns if name not in keep]
-            keep.update(rng.sample(rest, max(shown - len(keep), 1)))
+            searched = {t.field for t in app.tools if t.op == "find" and t.entity == tool.entity}
+            rest = [name for name in tool.returns if name not in keep | searched]
+            keep.update(rng.sample(rest, min(max(shown - len(keep), 1), len(rest))))
             tool = replace(tool, returns=tuple(name for name in tool.returns if name in keep))
         tools.append(tool)
     return App(app.name, app.entities, tuple(tools))
