@@ -45,7 +45,8 @@ class LiveView:
     ``with LiveView("pretrain", num_steps=900, budget_seconds=110) as view: view.update(metrics)``.
     `update` may be called at every step: it draws at most four times a second (a line every ten
     seconds where stdout is no terminal) and otherwise only remembers. The time left is the smaller
-    of what the steps done foretell and what the budget still allows.
+    of what the steps done foretell and what the budget still allows (a resumed stage passes what is
+    left of its budget).
     """
 
     def __init__(
@@ -87,8 +88,8 @@ class LiveView:
         self._metrics = metrics
         if self._first_step is None:
             self._first_step = metrics["step"]
-        if "loss" in metrics:
-            self._losses.append(metrics["loss"])
+        if (loss := metrics.get("loss")) is not None:
+            self._losses.append(loss)
         if self._clock() - self._drawn >= self._pause:
             self._draw()
 
@@ -137,16 +138,19 @@ class LiveView:
         figures = self._figures()
         for start in range(0, len(figures), 4):
             grid.add_row(*(Text.assemble((f"{label} ", "dim"), (text, "bold")) for label, text in figures[start:][:4]))
-        parts: list[Table | Text | ProgressBar] = [grid]
+        parts: list[Table | Text] = [grid]
         if len(self._losses) > 1:
             parts.append(Text.assemble(("loss ", "dim"), (sparkline(list(self._losses), CURVE_WIDTH), "cyan")))
         elapsed = self._clock() - self._begun
-        if self._num_steps:
-            parts.append(ProgressBar(total=self._num_steps, completed=self._metrics["step"], width=60))
-        elif self._budget:
-            parts.append(ProgressBar(total=self._budget, completed=min(elapsed, self._budget), width=60))
         budget = f" of {clock_time(self._budget)}" if self._budget else ""
-        parts.append(Text(f"{self._step()}   {clock_time(elapsed)}{budget}   {self._left()}", style="dim"))
+        status = Text(f"{self._step()}   {clock_time(elapsed)}{budget}   {self._left()}", style="dim")
+        total, done = (self._num_steps, self._metrics["step"]) if self._num_steps else (self._budget, elapsed)
+        if total:
+            foot = Table.grid(padding=(0, 2))
+            foot.add_row(ProgressBar(total=total, completed=min(done, total), width=36), status)
+            parts.append(foot)
+        else:
+            parts.append(status)
         return Panel(Group(*parts), title=Text(self._stage, style="bold"), title_align="left", border_style="dim")
 
 
