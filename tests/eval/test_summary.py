@@ -17,7 +17,7 @@ def write(path: Path, passed: list[bool], *, samples: int = 1, stop_reason: str 
     for i, ok in enumerate(passed):
         for sample in range(samples):
             trace = Trace(f"{i}-{sample}", f"task-{i}", i, "", [], [], [], stop_reason, Score(float(ok)))
-            trace.info["eval"] = {"sample": sample, "kind": f"kind-{i % 2}", "app": "bank", "split": "heldout"}
+            trace.info["eval"] = {"sample": sample, "kind": f"kind-{i % 2}", "app": "bank"}
             lines.append(json.dumps(trace.to_json()))
     path.write_text("\n".join(lines) + "\n")
 

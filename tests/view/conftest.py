@@ -146,7 +146,7 @@ def make_trace(task_id: str, kind: str, stage: str, passed: bool) -> Trace:
     trace = Trace(
         f"{task_id}-{stage}", task_id, 1, "abc", [segment], messages, tools, "done" if passed else "malformed", score
     )
-    trace.info["eval"] = {"sample": 0, "kind": kind, "app": "bank", "split": "heldout"}
+    trace.info["eval"] = {"sample": 0, "kind": kind, "app": "bank"}
     return trace
 
 
