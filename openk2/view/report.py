@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from openk2.schema import JSON, Message, ToolCall, Trace
 from openk2.view.chart import Series, line_chart, number
 from openk2.view.choose import Example, choose
-from openk2.view.layout import pretty_json
+from openk2.view.json_text import pretty_json
 from openk2.view.run import EVALUATED, SETS, TRAINING, Run, read_run
 
 MAX_TEXT = 4000

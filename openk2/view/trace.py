@@ -8,7 +8,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from openk2.schema import Message, ToolCall, Trace
-from openk2.view.layout import pretty_json
+from openk2.view.json_text import pretty_json
 
 STYLES = {"system": "dim", "user": "bold blue", "assistant": "bold green", "tool": "dim"}
 
