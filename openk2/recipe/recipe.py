@@ -1,0 +1,54 @@
+"""What a recipe holds: every room's configuration under one roof."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from openk2.recipe.check import check
+from openk2.recipe.files import read, write
+
+
+class Budget(BaseModel):
+    """Wall time a stage may take, in seconds; the run reports against it. ``sft_control`` takes what RL takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: float = Field(default=30, gt=0, description="Reading the corpus, training the tokenizer, writing tokens.")
+    worlds: float = Field(default=30, gt=0, description="Making tasks and playing the teacher's trajectories.")
+    pretrain: float = Field(default=150, gt=0, description="Pre-training.")
+    sft: float = Field(default=180, gt=0, description="Supervised fine-tuning.")
+    rl: float = Field(default=150, gt=0, description="Reinforcement learning, and again for its control.")
+    eval: float = Field(default=60, gt=0, description="Evaluating all four models.")
+
+
+class Recipe(BaseModel):
+    """Everything about a run. Equal recipes, seeds and threads give equal weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run's folder, runs/NAME.")
+    seed: int = Field(default=0, ge=0, description="Every random stream starts here.")
+    threads: int = Field(default=2, ge=1, description="CPU threads; part of the recipe because sums depend on it.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one.")
+    budget: Budget = Budget()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that differ when anything in the recipe does."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def save(self, path: Path) -> None:
+        """Write the resolved recipe, without any base; `load` reads it back equal."""
+        write(self.model_dump(mode="json"), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a recipe file. Raises ValueError or FileNotFoundError with one line that names file and key."""
+        data, origin = read(path)
+        return check(cls, data, origin, str(path))
