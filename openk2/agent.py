@@ -1,0 +1,204 @@
+"""The one episode loop: a model acts in an environment until the task ends or a budget does.
+
+Synthesis, reinforcement learning, evaluation and chat all run this loop. With a plain ``ChatModel``
+the trace holds messages; with a ``Policy`` it also holds every token, and each turn continues the
+tokens of the last one: what was sampled is never re-tokenised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
+
+from openk2.schema import (
+    ChatModel,
+    Env,
+    Message,
+    Observation,
+    Policy,
+    Sampling,
+    Score,
+    Segment,
+    Source,
+    StopReason,
+    Task,
+    Trace,
+)
+from openk2.text.chat import ChatFormat
+
+T = TypeVar("T")
+
+
+class EnvFailedError(Exception):
+    """An environment broke down in the middle of an episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of one episode: assistant turns, and tokens the policy may sample in all."""
+
+    turns: int = 8
+    tokens: int = 512
+
+
+@dataclass(slots=True)
+class Episode:
+    """One task being played. ``play`` runs it to its end; between turns it can be paused."""
+
+    model: ChatModel
+    env: Env
+    task: Task
+    seed: int
+    sampling: Sampling
+    budget: Budget
+    chat: ChatFormat | None = None
+    trace: Trace = field(init=False)
+    num_turns: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        tokenizer_hash = "" if self.chat is None else self.chat.tokenizer.hash
+        info = {"family": self.task.family, "kind": self.task.kind, "split": self.task.split, "tags": self.task.tags}
+        self.trace = Trace(
+            f"{self.task.id}#{self.seed}", self.task.id, self.seed, tokenizer_hash, [], [], [], info=info
+        )
+
+    async def play(self) -> Trace:
+        """Reset, act until the end, score. The environment is closed whatever happens."""
+        try:
+            if self.num_turns == 0:
+                self._observe(await _guarded(self.env.reset(self.task, self.seed)))
+            while self.trace.stop_reason is None:
+                await self.turn()
+            self.trace.score = await _guarded(self.env.score(self.trace))
+        finally:
+            if isinstance(self.model, Policy):
+                await self.model.release(self.trace.id)
+            await self.env.close()
+        return self.trace
+
+    async def turn(self) -> None:
+        """One assistant turn and the environment's answer."""
+        message, cut = await self._act()
+        self.num_turns += 1
+        self.trace.messages.append(message)
+        if cut is not None:
+            self.trace.stop_reason = cut
+            return
+        observation = await _guarded(self.env.step(message))
+        last_turn = self.num_turns >= self.budget.turns and not observation.terminated
+        self._observe(observation, out_of_turns=last_turn)
+
+    async def _act(self) -> tuple[Message, StopReason | None]:
+        if self.chat is None or not isinstance(self.model, Policy):
+            return await self.model.complete(self.trace.messages, self.trace.tools, self.sampling), None
+        left = self.budget.tokens - self.trace.num_sampled
+        sampling = replace(
+            self.sampling,
+            max_tokens=min(self.sampling.max_tokens, left),
+            seed=_turn_seed(self.trace.id, self.seed, self.num_turns),
+        )
+        sampled = await self.model.sample(self.trace.token_ids, sampling, session=self.trace.id)
+        self.trace.segments.append(
+            Segment(
+                source="sampled",
+                token_ids=sampled.token_ids,
+                loss_mask=[True] * len(sampled.token_ids),
+                logprobs=sampled.logprobs,
+                weight_version=sampled.weight_version,
+                temperature=self.sampling.temperature,
+                experts=sampled.experts,
+            )
+        )
+        cut: StopReason | None = "token_budget" if sampled.stop_reason == "length" else None
+        return self.chat.parse(sampled.token_ids), cut
+
+    def _observe(self, observation: Observation, *, out_of_turns: bool = False) -> None:
+        if not self.trace.messages:
+            self.trace.tools = observation.tools
+        self.trace.messages.extend(observation.messages)
+        if observation.terminated or observation.truncated:
+            self.trace.stop_reason = "done" if observation.terminated else "truncated"
+        elif out_of_turns or self.trace.num_sampled >= self.budget.tokens:
+            self.trace.stop_reason = "turn_budget" if out_of_turns else "token_budget"
+        elif self.chat is not None:
+            self._append_tokens(observation.messages)
+
+    def _append_tokens(self, messages: list[Message]) -> None:
+        """The new messages as tokens; only a prompt still to be answered is worth its tokens."""
+        assert self.chat is not None
+        source: Source
+        if not self.trace.segments:
+            source, ids = "prompt", self.chat.prompt(messages, self.trace.tools)
+        else:
+            source = "tool" if any(message.role == "tool" for message in messages) else "user"
+            ids = self.chat.extend(self.trace.token_ids, messages)
+        self.trace.segments.append(Segment(source, ids, [False] * len(ids)))
+
+    def pause(self) -> dict[str, Any]:
+        """Everything needed to go on later, in another process too. Only for ``snapshot`` environments."""
+        if self.env.resumable != "snapshot":
+            raise ValueError(f"{type(self.env).__name__} cannot be paused: it is resumable by {self.env.resumable!r}")
+        return {
+            "task": self.task.to_json(),
+            "trace": self.trace.to_json(),
+            "num_turns": self.num_turns,
+            "env": self.env.snapshot().hex(),
+        }
+
+    @classmethod
+    def resume(
+        cls,
+        paused: Mapping[str, Any],
+        model: ChatModel,
+        env: Env,
+        *,
+        sampling: Sampling,
+        budget: Budget,
+        chat: ChatFormat | None = None,
+    ) -> Self:
+        """Take up a paused episode where it stood; ``play`` then runs it to its end."""
+        trace = Trace.from_json(paused["trace"])
+        episode = cls(model, env, Task.from_json(paused["task"]), trace.seed, sampling, budget, chat)
+        episode.trace, episode.num_turns = trace, paused["num_turns"]
+        env.restore(bytes.fromhex(paused["env"]))
+        return episode
+
+
+async def run_episode(
+    model: ChatModel,
+    env: Env,
+    task: Task,
+    *,
+    seed: int,
+    sampling: Sampling | None = None,
+    budget: Budget | None = None,
+    chat: ChatFormat | None = None,
+) -> Trace:
+    """Play one task and score it.
+
+    Tokens are recorded when ``model`` is a Policy and ``chat`` is given. A broken environment costs
+    its own trace only: the error is noted, the score is 0.
+    """
+    episode = Episode(model, env, task, seed, sampling or Sampling(), budget or Budget(), chat)
+    try:
+        return await episode.play()
+    except EnvFailedError as failure:
+        trace = episode.trace
+        trace.stop_reason, trace.score = "env_error", Score(0.0)
+        trace.info["error"] = str(failure)
+        return trace
+
+
+def _turn_seed(trace_id: str, seed: int, turn: int) -> int:
+    """A seed of its own for every turn of every episode."""
+    return int.from_bytes(hashlib.sha256(f"{trace_id}:{seed}:{turn}".encode()).digest()[:7], "big")
+
+
+async def _guarded(call: Awaitable[T]) -> T:
+    """Environments are other people's code: whatever they raise becomes one kind of error."""
+    try:
+        return await call
+    except Exception as error:
+        raise EnvFailedError(f"{type(error).__name__}: {error}") from error
