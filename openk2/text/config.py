@@ -1,0 +1,20 @@
+"""The knobs of the text room."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TokenizerConfig(BaseModel):
+    """How to train a tokenizer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocab_size: int = Field(gt=0, description="All ids: bytes, merges, JSON atoms and special tokens.")
+    splitting: Literal["k2", "copy"] = Field(
+        "k2",
+        description="What merges may not cross: K2's patterns, or (tiny models) every digit, mark, space run and word.",
+    )
+    json_atoms: bool = Field(False, description="Give the fixed boilerplate of tool JSON a single token a piece.")

@@ -1,0 +1,211 @@
+"""Reinforcement learning with verifiable rewards: roll out, score, update, again (K2 §3.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openk2.agent import Budget
+from openk2.engine.engine import Engine
+from openk2.model.transformer import Transformer
+from openk2.schema import Env, Sampling, Task, Trace
+from openk2.text.chat import ChatFormat
+from openk2.train.config import RLConfig
+from openk2.train.dialogues import DialogueStream
+from openk2.train.objective import group_advantages, mixed_group_share, sequence_loss, token_loss, token_logprobs
+from openk2.train.rollout import PolicyBatch, policy_batches, reward, roll_out
+from openk2.train.step import Batch, Loss, language_model_losses
+from openk2.train.trainer import Device, Trainer
+
+OBJECTIVES = {"sequence": sequence_loss, "token": token_loss}
+
+
+class PromptSource:
+    """Which prompts each step sees: families by share, kinds alike within a family. Resumes by step number."""
+
+    def __init__(
+        self, tasks: Mapping[str, Sequence[Task]], shares: Mapping[str, float], *, num_prompts: int, seed: int
+    ) -> None:
+        unknown = set(shares) - set(tasks)
+        if unknown:
+            raise ValueError(f"rl.families names {sorted(unknown)}; there are {sorted(tasks)}")
+        self._families = sorted(shares)
+        self._shares = np.array([shares[family] for family in self._families]) / sum(shares.values())
+        self._kinds: dict[str, dict[str, list[Task]]] = {}
+        for family in self._families:
+            kinds: dict[str, list[Task]] = defaultdict(list)
+            for task in tasks[family]:
+                kinds[task.kind].append(task)
+            if not kinds:
+                raise ValueError(f"rl.families names {family!r}, which has no tasks")
+            self._kinds[family] = dict(sorted(kinds.items()))
+        self.num_prompts, self.seed, self.step = num_prompts, seed, 0
+
+    def draw(self) -> list[Task]:
+        """The prompts of the next step."""
+        rng = np.random.default_rng([self.seed, self.step])
+        self.step += 1
+        drawn = []
+        for family in rng.choice(len(self._families), size=self.num_prompts, p=self._shares):
+            kinds = list(self._kinds[self._families[family]].values())
+            kind = kinds[rng.integers(len(kinds))]
+            drawn.append(kind[rng.integers(len(kind))])
+        return drawn
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step number."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after that step."""
+        self.step = state["step"]
+
+
+def reinforce(
+    folder: Path,
+    model: Transformer,
+    chat: ChatFormat,
+    engine: Engine,
+    prompts: PromptSource,
+    make_env: Callable[[str], Env],
+    dialogues: DialogueStream | None,
+    config: RLConfig,
+    compute: Device,
+    *,
+    on_metrics: Callable[[Mapping[str, float]], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+) -> Trainer:
+    """Run the stage: for each step K rollouts of every prompt, one update on those that differ in reward.
+
+    ``engine`` samples from ``model`` itself; ``dialogues`` feed the PTX loss where its weight is not 0.
+    """
+    sources = _Sources(prompts, dialogues)
+    trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
+    budget = Budget(config.max_turns, config.max_tokens)
+    with trainer:
+        while not trainer.finished:
+            first, last = config.temperature
+            temperature = first + (last - first) * trainer.progress
+            started = time.perf_counter()
+            groups = asyncio.run(
+                roll_out(
+                    engine,
+                    make_env,
+                    prompts.draw(),
+                    rollouts_per_prompt=config.rollouts_per_prompt,
+                    seed=prompts.seed * 1_000_003 + trainer.step,
+                    sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
+                    budget=budget,
+                    chat=chat,
+                )
+            )
+            seconds = time.perf_counter() - started
+            traces = [trace for group in groups for trace in group]
+            told = _describe(groups)
+            rewards_S = torch.tensor([reward(trace) for trace in traces])
+            groups_S = torch.arange(len(groups)).repeat_interleave(config.rollouts_per_prompt)
+            told["mixed_groups"] = mixed_group_share(rewards_S, groups_S)
+            advantages = group_advantages(rewards_S, groups_S).tolist()
+            # On policy the log-ratio is 0, so a sample without advantage has no gradient: leave it out.
+            teaching = [i for i, advantage in enumerate(advantages) if advantage != 0.0]
+            batches = policy_batches(
+                [traces[i] for i in teaching],
+                [advantages[i] for i in teaching],
+                row_length=config.row_length,
+                micro_batch_rows=config.micro_batch_rows,
+                pad_id=engine.pad_id,
+                device=compute.device,
+            )
+            losses = _losses(model, batches, dialogues, config, compute, temperature, len(traces))
+            num_tokens = sum(len(traces[i].token_ids) for i in teaching)
+            trainer.update(losses, num_tokens=num_tokens, extra={**told, "rollout_seconds": seconds})
+            engine.update_weights(trainer.step)
+    return trainer
+
+
+class _Sources:
+    """The prompts and the PTX dialogues, resumed together."""
+
+    def __init__(self, prompts: PromptSource, dialogues: DialogueStream | None) -> None:
+        self.prompts, self.dialogues = prompts, dialogues
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"prompts": self.prompts.state_dict(), "ptx": self.dialogues.state_dict() if self.dialogues else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.prompts.load_state_dict(state["prompts"])
+        if self.dialogues is not None:
+            self.dialogues.load_state_dict(state["ptx"])
+
+
+def _losses(
+    model: Transformer,
+    batches: Iterator[PolicyBatch],
+    dialogues: DialogueStream | None,
+    config: RLConfig,
+    compute: Device,
+    temperature: float,
+    num_samples: int,
+) -> Iterator[Loss]:
+    for batch in batches:
+        yield lambda batch=batch: _policy_loss(model, batch, config, compute, temperature, num_samples)  # type: ignore[misc]
+    if dialogues is not None and config.ptx_weight > 0:
+        rows = Batch.from_rows(dialogues.next_rows(), compute.device)
+        for loss_of in language_model_losses(
+            model, rows, compute, micro_batch_rows=config.micro_batch_rows, weight=config.ptx_weight
+        ):
+            yield lambda loss_of=loss_of: _renamed(loss_of)  # type: ignore[misc]
+
+
+def _policy_loss(
+    model: Transformer,
+    batch: PolicyBatch,
+    config: RLConfig,
+    compute: Device,
+    temperature: float,
+    num_samples: int,
+) -> tuple[Tensor, Mapping[str, float]]:
+    rows = batch.rows
+    assert model.lm_head is not None
+    with compute.autocast():
+        hidden_BTD = model.hidden(rows.tokens_BT, positions=rows.positions_BT, doc_ids=rows.doc_ids_BT)
+        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
+        logprobs_N = token_logprobs(hidden_ND, model.lm_head.weight, batch.targets_N, temperature=temperature)
+    loss = OBJECTIVES[config.objective](
+        batch.spread(logprobs_N),
+        batch.old_logprobs_ST,
+        batch.mask_ST,
+        batch.advantages_S,
+        tau=config.tau,
+        num_samples=num_samples,
+    )
+    return loss.loss, {"loss": float(loss.loss.detach()), "kl": float(loss.kl), "log_ratio": float(loss.log_ratio)}
+
+
+def _renamed(loss_of: Loss) -> tuple[Tensor, Mapping[str, float]]:
+    loss, metrics = loss_of()
+    return loss, {"ptx_loss": metrics["loss"]}
+
+
+def _describe(groups: Sequence[Sequence[Trace]]) -> dict[str, float]:
+    """What the rollouts of a step were like, in all and by family."""
+    traces = [trace for group in groups for trace in group]
+    told = {
+        "reward": float(np.mean([reward(trace) for trace in traces])),
+        "pass_rate": float(np.mean([reward(trace) >= 1.0 for trace in traces])),
+        "response_tokens": float(np.mean([trace.num_sampled for trace in traces])),
+        "truncated": float(np.mean([trace.stop_reason != "done" for trace in traces])),
+    }
+    by_family: dict[str, list[float]] = defaultdict(list)
+    for trace in traces:
+        by_family[trace.info["family"]].append(float(reward(trace) >= 1.0))
+    told.update({f"pass_rate/{family}": float(np.mean(passes)) for family, passes in sorted(by_family.items())})
+    return told

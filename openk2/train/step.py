@@ -1,0 +1,132 @@
+"""The one training step, shared by pre-training, SFT and reinforcement learning.
+
+Forward and backward over the micro-batches, a look at the gradients, the optimizer (QK-Clip included),
+the balance rule. Shapes: B rows, T tokens, N selected tokens, D model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from openk2.model.transformer import Transformer
+from openk2.optim.muonclip import MuonClip
+from openk2.text.packing import Rows
+from openk2.train.objective import cross_entropy
+
+
+class NonFiniteLossError(Exception):
+    """The loss or the gradient stopped being a number; nothing was updated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of tokens on a device. ``loss_mask_BT`` marks tokens to be predicted from the one before."""
+
+    tokens_BT: Tensor
+    loss_mask_BT: Tensor
+    doc_ids_BT: Tensor
+    positions_BT: Tensor
+
+    @classmethod
+    def from_rows(cls, rows: Rows, device: torch.device) -> Batch:
+        """Move packed rows to ``device``."""
+        arrays = (rows.tokens, rows.loss_mask, rows.doc_ids, rows.positions)
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def split(self, rows: int) -> Iterator[Batch]:
+        """Micro-batches of at most ``rows`` rows."""
+        parts = (self.tokens_BT, self.loss_mask_BT, self.doc_ids_BT, self.positions_BT)
+        for pieces in zip(*(part.split(rows) for part in parts), strict=True):
+            yield Batch(*pieces)
+
+    @property
+    def num_targets(self) -> int:
+        """Tokens that carry loss."""
+        return int(self.loss_mask_BT[:, 1:].sum())
+
+    def targets(self) -> tuple[Tensor, Tensor]:
+        """Flat positions to predict from, and the tokens to predict, both [N]."""
+        tokens = self.tokens_BT.shape[1]
+        where = self.loss_mask_BT[:, 1:].flatten().nonzero().squeeze(1)
+        positions_N = where // (tokens - 1) * tokens + where % (tokens - 1)
+        return positions_N, self.tokens_BT.flatten().index_select(0, positions_N + 1)
+
+
+class Compute(Protocol):
+    """Where and how precisely to compute: a device and an autocast context."""
+
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context forward passes run in."""
+        ...
+
+
+# A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.
+Loss = Callable[[], tuple[Tensor, Mapping[str, float]]]
+
+
+def language_model_losses(
+    model: Transformer, batch: Batch, compute: Compute, *, micro_batch_rows: int, weight: float = 1.0
+) -> Iterator[Loss]:
+    """Next-token loss of a batch, a closure for each micro-batch; the mean is over the whole batch's targets."""
+    num_targets = max(1, batch.num_targets)
+
+    def loss_of(part: Batch) -> tuple[Tensor, Mapping[str, float]]:
+        with compute.autocast():
+            hidden_BTD = model.hidden(part.tokens_BT, positions=part.positions_BT, doc_ids=part.doc_ids_BT)
+            positions_N, targets_N = part.targets()
+            hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
+            assert model.lm_head is not None
+            loss = cross_entropy(hidden_ND, model.lm_head.weight, targets_N, num_tokens=num_targets)
+        return loss * weight, {"loss": float(loss.detach())}
+
+    for part in batch.split(micro_batch_rows):
+        yield lambda part=part: loss_of(part)  # type: ignore[misc]
+
+
+def training_step(
+    model: Transformer,
+    optimizer: MuonClip,
+    losses: Iterator[Loss] | Sequence[Loss],
+    *,
+    lr_factor: float,
+    balance_rate: float,
+) -> dict[str, float]:
+    """Run one optimizer step and tell what happened.
+
+    ``losses`` are the micro-batches; their values and gradients add up. Raises NonFiniteLossError, before
+    any weight moves, when the summed loss or the gradient norm is not finite.
+    """
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    metrics: dict[str, float] = {}
+    total = 0.0
+    for loss_of in losses:
+        loss, parts = loss_of()
+        loss.backward()
+        total += float(loss.detach())
+        for key, value in parts.items():
+            metrics[key] = metrics.get(key, 0.0) + value
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    metrics["grad_norm"] = float(torch.nn.utils.get_total_norm(gradients))
+    if not (math.isfinite(total) and math.isfinite(metrics["grad_norm"])):
+        raise NonFiniteLossError(f"loss {total:g}, gradient norm {metrics['grad_norm']:g}")
+    optimizer.scale_lr(lr_factor)
+    optimizer.step()
+    metrics["lr"] = optimizer.param_groups[0]["lr"]
+    if optimizer.last_clip is not None:
+        metrics["max_logit"] = optimizer.last_clip.max_logit
+        metrics["clipped_heads"] = optimizer.last_clip.clipped_heads
+        metrics["num_heads"] = optimizer.last_clip.num_heads
+    routers = model.routers()
+    if routers:
+        metrics["expert_load"] = max(router.rebalance(balance_rate) for router in routers)
+    return metrics

@@ -1,0 +1,157 @@
+"""A stage that trains: counts, schedule, metrics, checkpoints and resumption around ``training_step``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+
+from openk2.model.transformer import Transformer
+from openk2.optim.muonclip import MuonClip
+from openk2.optim.schedule import learning_rate
+from openk2.train.checkpoint import checkpoints, load_model, load_optimizer, read_state, save_checkpoint
+from openk2.train.config import StageConfig
+from openk2.train.metrics import MetricsLog
+from openk2.train.step import Loss, NonFiniteLossError, training_step
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a stage computes, and whether its forward passes run in bf16."""
+
+    device: torch.device
+    bf16: bool = False
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 autocast, or nothing."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+class Resumable(Protocol):
+    """A source of batches that can say where it stands and go back there."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        ...
+
+
+class Trainer:
+    """One stage in one folder. Use as a context manager; ``step`` counts the finished optimizer steps.
+
+    Entering resumes from the newest checkpoint in the folder and says so through ``say``; a step that is
+    done twice because of an interruption gives the same numbers (same torch, threads and CPU).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        model: Transformer,
+        config: StageConfig,
+        source: Resumable,
+        *,
+        num_steps: int | None = None,
+        on_metrics: Callable[[Mapping[str, float]], None] = lambda _: None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.name, self.folder, self.model, self.config, self.source = name, folder, model, config, source
+        self.num_steps = num_steps or config.steps
+        self.optimizer = MuonClip.for_model(model, config.optim)
+        self.step = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.extra: dict[str, Any] = {}
+        self._on_metrics, self._say = on_metrics, say
+
+    @property
+    def progress(self) -> float:
+        """Part of the stage that is done, in [0, 1]."""
+        return self.step / self.num_steps
+
+    @property
+    def finished(self) -> bool:
+        """True when all steps are done."""
+        return self.step >= self.num_steps
+
+    def __enter__(self) -> Self:
+        found = checkpoints(self.folder / "checkpoints")
+        if found:
+            self._load(found[-1])
+            self._say(f"{self.name}: resuming after step {self.step} of {self.num_steps} ({found[-1]})")
+        self._log = MetricsLog(self.folder, from_step=self.step)
+        self._since = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+
+    def update(
+        self, losses: Iterator[Loss] | Sequence[Loss], *, num_tokens: int, extra: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Take one step on these micro-batches; log it; save when due. ``num_tokens`` went through the model."""
+        self.tokens += num_tokens
+        factor = learning_rate(self.config.schedule, tokens=self.tokens, progress=(self.step + 0.5) / self.num_steps)
+        try:
+            metrics = training_step(
+                self.model, self.optimizer, losses, lr_factor=factor, balance_rate=self.config.balance_rate
+            )
+        except NonFiniteLossError as error:
+            found = checkpoints(self.folder / "checkpoints")
+            last = found[-1] if found else "none yet"
+            where = json.dumps(self.source.state_dict())
+            raise NonFiniteLossError(
+                f"{self.name}: {error} at step {self.step + 1}; batch {where}; last good checkpoint: {last}"
+            ) from error
+        self.step += 1
+        now = time.perf_counter()
+        elapsed, self._since = now - self._since, now
+        self.seconds += elapsed
+        row = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            **metrics,
+            "tokens_per_second": num_tokens / elapsed,
+            **(extra or {}),
+        }
+        self._log.write(row)
+        self._on_metrics(row)
+        if self.step % self.config.checkpoint_every == 0 or self.finished:
+            self.save()
+        return row
+
+    def save(self) -> Path:
+        """A checkpoint of everything the next step depends on."""
+        state = {
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "num_steps": self.num_steps,
+            "source": self.source.state_dict(),
+            "extra": self.extra,
+        }
+        return save_checkpoint(
+            self.folder / "checkpoints",
+            self.step,
+            self.model,
+            self.optimizer,
+            state,
+            keep=self.config.keep_checkpoints,
+        )
+
+    def _load(self, checkpoint: Path) -> None:
+        state = read_state(checkpoint)
+        load_model(checkpoint, self.model)
+        load_optimizer(checkpoint, self.model, self.optimizer)
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.num_steps, self.extra = state["num_steps"], state["extra"]
+        self.source.load_state_dict(state["source"])
