@@ -75,7 +75,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     _recipe_verb(verbs, "count", count, "parameters and FLOPs of a recipe's model, beside the paper's figures")
     sub = _recipe_verb(verbs, "plan", plan, "what a recipe's model takes on each GPU of a cluster")
     for name, ways in (("pipeline", 16), ("expert", 16), ("data", 8)):
-        sub.add_argument(f"--{name}", type=int, default=ways, metavar="N", help=f"{name}-parallel ways (default {ways})")
+        sub.add_argument(
+            f"--{name}", type=int, default=ways, metavar="N", help=f"{name}-parallel ways (default {ways})"
+        )
 
     sub = verbs.add_parser("chat", help="talk to a run's agent, with a live world behind its tools")
     sub.set_defaults(verb=chat, stage="chat")
@@ -152,9 +154,9 @@ def count(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from rich.console import Console
 
-    from openk2.model import count as counting
+    from openk2.model.count import count_table
 
-    Console().print(counting.table(recipe.model, recipe.name))
+    Console().print(count_table(recipe.model, recipe.name))
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -162,13 +164,10 @@ def plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     from rich.console import Console
 
-    from openk2.parallel.plan import Layout, Sizes
-    from openk2.parallel.plan import plan as divide
-    from openk2.parallel.plan import table
+    from openk2.parallel import plan as planning
 
-    sizes = Sizes.of(recipe.model)
-    layout = Layout(args.pipeline, args.expert, args.data)
-    Console().print(table(divide(sizes, layout), recipe.name))
+    layout = planning.Layout(args.pipeline, args.expert, args.data)
+    Console().print(planning.table(planning.plan(planning.sizes_of(recipe.model), layout), recipe.name))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,9 @@ def check(root: Path, *, everything: bool) -> int:
                     started = time.monotonic()
                     wrong = run(block, Path(folder), SLOW_LIMIT_SECONDS if block.slow else LIMIT_SECONDS)
                     num_failed += wrong is not None
-                    print(f"{'failed' if wrong else 'passed'}   {where}  {time.monotonic() - started:.1f} s", flush=True)
+                    print(
+                        f"{'failed' if wrong else 'passed'}   {where}  {time.monotonic() - started:.1f} s", flush=True
+                    )
                     if wrong:
                         print(f"  {wrong}")
     return num_failed

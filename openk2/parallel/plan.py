@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from openk2.model.config import ModelConfig
+from openk2.model.count import count_parameters
+
 PARAMETER_BYTES = 2  # BF16
 GRADIENT_BYTES = 4  # FP32 accumulation buffer
 MUON_BYTES = 8  # FP32 master weight and momentum
@@ -27,6 +30,7 @@ class Sizes:
     num_dense_layers: int
     num_moe_layers: int
     dense_layer: int
+    num_experts: int  # of a layer
     moe_layer_experts: int  # routed experts alone
     moe_layer_rest: int  # attention, norms, router, shared experts
     embedding: int
@@ -96,22 +100,51 @@ class Plan:
         )
 
 
+def sizes_of(config: ModelConfig) -> Sizes:
+    """The parameter counts of a model, arranged for planning."""
+    count = count_parameters(config)
+    size = {part.name: part.size for part in count.body}
+    layer = size["attention"] + size["norms of a layer"]
+    num_moe_layers = sum(config.is_moe(layer) for layer in range(config.num_layers))
+    return Sizes(
+        num_dense_layers=config.num_layers - num_moe_layers,
+        num_moe_layers=num_moe_layers,
+        dense_layer=layer + size["dense feed-forward"],
+        num_experts=config.num_experts,
+        moe_layer_experts=config.num_experts * size["routed expert"],
+        moe_layer_rest=layer + size["router"] + config.num_shared_experts * size["shared expert"],
+        embedding=count.embedding,
+        head=count.head + size["final norm"],
+    )
+
+
 def plan(sizes: Sizes, layout: Layout) -> Plan:
-    """Divide a model over a layout. Raises ValueError when there are more stages than layers."""
+    """Divide a model over a layout. Raises ValueError when the layers or experts cannot be divided so."""
     num_layers = sizes.num_dense_layers + sizes.num_moe_layers
     if layout.pipeline > num_layers:
-        raise ValueError(f"{layout.pipeline} pipeline stages, but only {num_layers} layers to put in them")
+        raise ValueError(
+            f"{layout.pipeline} pipeline stages, but only {num_layers} layers to put in them; lower pipeline"
+        )
+    if sizes.num_experts % layout.expert:
+        raise ValueError(f"{sizes.num_experts} experts do not divide into {layout.expert} expert-parallel ranks")
     stages = []
-    for stage in range(layout.pipeline):
-        # Contiguous layers, as evenly as they divide; later stages take what is left over.
-        first, last = (num_layers * edge // layout.pipeline for edge in (stage, stage + 1))
-        num_dense = max(0, min(last, sizes.num_dense_layers) - first)
-        num_moe = last - first - num_dense
+    first = 0
+    for stage, length in enumerate(_stage_lengths(num_layers, layout.pipeline)):
+        num_dense = max(0, min(first + length, sizes.num_dense_layers) - first)
+        num_moe = length - num_dense
+        first += length
         experts = num_moe * sizes.moe_layer_experts / layout.expert
         rest = num_dense * sizes.dense_layer + num_moe * sizes.moe_layer_rest
         ends = sizes.embedding * (stage == 0) + sizes.head * (stage == layout.pipeline - 1)
         stages.append(_memory(experts, rest, ends, layout))
     return Plan(sizes, layout, tuple(stages))
+
+
+def _stage_lengths(num_layers: int, num_stages: int) -> list[int]:
+    """Layers of each stage, as even as can be; the ends, which hold embedding and head, get a left-over layer last."""
+    each, left_over = divmod(num_layers, num_stages)
+    fuller = [*range(1, num_stages - 1), 0, num_stages - 1][:left_over]
+    return [each + (stage in fuller) for stage in range(num_stages)]
 
 
 def _memory(experts: float, rest: int, ends: int, layout: Layout) -> Memory:

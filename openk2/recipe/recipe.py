@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from openk2.eval.config import EvalConfig
+from openk2.model.config import ModelConfig
 from openk2.recipe.check import check
 from openk2.recipe.files import read, write
+from openk2.text.config import TokenizerConfig
+from openk2.train.config import PretrainConfig, RLConfig, SFTConfig
 
 
 class Budget(BaseModel):
@@ -35,7 +39,26 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0, description="Every random stream starts here.")
     threads: int = Field(default=2, ge=1, description="CPU threads; part of the recipe because sums depend on it.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one.")
-    budget: Budget = Budget()
+    budget: Budget = Field(default_factory=Budget, description="Seconds each stage may take.")
+    tokenizer: TokenizerConfig = Field(description="The tokenizer, trained on the corpus.")
+    model: ModelConfig = Field(description="The model's shape.")
+    pretrain: PretrainConfig = Field(description="Pre-training.")
+    sft: SFTConfig | None = Field(default=None, description="Supervised fine-tuning; none: no such stage.")
+    rl: RLConfig | None = Field(default=None, description="Reinforcement learning; none: no such stage.")
+    eval: EvalConfig = Field(default_factory=EvalConfig, description="What is measured after each stage.")
+
+    @model_validator(mode="after")
+    def _rooms_fit_together(self) -> Self:
+        if self.tokenizer.vocab_size > self.model.vocab_size:
+            raise ValueError(
+                f"tokenizer.vocab_size {self.tokenizer.vocab_size} exceeds model.vocab_size {self.model.vocab_size}"
+            )
+        for name, stage in (("pretrain", self.pretrain), ("sft", self.sft), ("rl", self.rl)):
+            if stage and stage.row_length > self.model.max_positions:
+                raise ValueError(
+                    f"{name}.row_length {stage.row_length} exceeds model.max_positions {self.model.max_positions}"
+                )
+        return self
 
     @property
     def fingerprint(self) -> str:
