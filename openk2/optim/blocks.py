@@ -16,7 +16,7 @@ from openk2.optim.config import Split
 
 
 class Layout(Protocol):
-    """What a parameter says of itself in its attribute ``layout``; any object with these attributes will do.
+    """What a parameter says of itself in its attribute ``published``; any object with these attributes will do.
 
     ``role`` is one of matrix, experts, embedding, head, norm, router, bias. ``pieces`` names the row blocks
     of the output dimension with their rows per head; order is head-major: all pieces of head 0, then of head 1.

@@ -11,8 +11,8 @@ from torch import Tensor
 # Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024: x ← a·x + b·x³ + c·x⁵.
 # The slope at zero is as steep as can be, at the price of singular values that end near 1, not at 1.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-# A batch that stays in a core's cache is 1.5 times faster; an accelerator wants few, large launches.
-CPU_BATCH_ELEMENTS = 2**18
+# A batch that stays in a core's cache is up to 1.5 times faster; an accelerator wants few, large launches.
+CPU_BATCH_ELEMENTS = 2**17
 DEVICE_BATCH_ELEMENTS = 2**26
 
 

@@ -30,7 +30,7 @@ class PlanRow:
 
 
 def plan(model: nn.Module, split: Split) -> list[PlanRow]:
-    """Sort the parameters of a model, in its order, by the role in their ``layout`` (see ``Layout``).
+    """Sort the parameters of a model, in its order, by the role that each has ``published`` (see ``Layout``).
 
     Parameters without one go by where they stand: embeddings and what has fewer than two dimensions to AdamW,
     as the output head (tied, given by ``get_output_embeddings()`` or called ``lm_head``); weights of
@@ -41,7 +41,7 @@ def plan(model: nn.Module, split: Split) -> list[PlanRow]:
     heads = _output_heads(model)
     rows = []
     for name, parameter in model.named_parameters():
-        layout: Layout | None = getattr(parameter, "layout", None)
+        layout: Layout | None = getattr(parameter, "published", None)
         if not parameter.requires_grad:
             rows.append(PlanRow(name, tuple(parameter.shape), "frozen", (), "takes no gradient"))
         elif layout is not None:
@@ -57,7 +57,7 @@ def plan(model: nn.Module, split: Split) -> list[PlanRow]:
         else:
             raise ValueError(
                 f"parameter {name} {list(parameter.shape)} of {type(owners[name]).__name__} fits no rule: "
-                "give it an attribute layout with role, heads and pieces"
+                "give it an attribute published with role, heads and pieces"
             )
     return rows
 

@@ -20,10 +20,10 @@ from openk2.schema import Env, Sampling, Task, Trace
 from openk2.text.chat import ChatFormat
 from openk2.train.config import RLConfig
 from openk2.train.dialogues import DialogueStream
-from openk2.train.objective import group_advantages, mixed_group_share, sequence_loss, token_loss, token_logprobs
+from openk2.train.objective import group_advantages, mixed_group_share, sequence_loss, token_logprobs, token_loss
 from openk2.train.rollout import PolicyBatch, policy_batches, reward, roll_out
-from openk2.train.step import Batch, Loss, language_model_losses
-from openk2.train.trainer import Device, Trainer
+from openk2.train.step import Batch, Compute, Loss, language_model_losses
+from openk2.train.trainer import Trainer
 
 OBJECTIVES = {"sequence": sequence_loss, "token": token_loss}
 
@@ -78,7 +78,7 @@ def reinforce(
     make_env: Callable[[str], Env],
     dialogues: DialogueStream | None,
     config: RLConfig,
-    compute: Device,
+    compute: Compute,
     *,
     on_metrics: Callable[[Mapping[str, float]], None] = lambda _: None,
     say: Callable[[str], None] = print,
@@ -90,12 +90,12 @@ def reinforce(
     sources = _Sources(prompts, dialogues)
     trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
     budget = Budget(config.max_turns, config.max_tokens)
-    with trainer:
+    with trainer, asyncio.Runner() as runner:
         while not trainer.finished:
             first, last = config.temperature
             temperature = first + (last - first) * trainer.progress
             started = time.perf_counter()
-            groups = asyncio.run(
+            groups = runner.run(
                 roll_out(
                     engine,
                     make_env,
@@ -151,7 +151,7 @@ def _losses(
     batches: Iterator[PolicyBatch],
     dialogues: DialogueStream | None,
     config: RLConfig,
-    compute: Device,
+    compute: Compute,
     temperature: float,
     num_samples: int,
 ) -> Iterator[Loss]:
@@ -169,7 +169,7 @@ def _policy_loss(
     model: Transformer,
     batch: PolicyBatch,
     config: RLConfig,
-    compute: Device,
+    compute: Compute,
     temperature: float,
     num_samples: int,
 ) -> tuple[Tensor, Mapping[str, float]]:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -59,14 +58,16 @@ class Batch:
         return positions_N, self.tokens_BT.flatten().index_select(0, positions_N + 1)
 
 
-class Compute(Protocol):
-    """Where and how precisely to compute: a device and an autocast context."""
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where a stage computes, and whether its forward passes run in bf16."""
 
     device: torch.device
+    bf16: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context forward passes run in."""
-        ...
+        """bf16 autocast, or nothing."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 # A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.

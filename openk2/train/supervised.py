@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from openk2.model.transformer import Transformer
 from openk2.text.packing import Rows
 from openk2.train.config import StageConfig
-from openk2.train.step import Batch, language_model_losses
-from openk2.train.trainer import Device, Trainer
+from openk2.train.step import Batch, Compute, language_model_losses
+from openk2.train.trainer import Trainer
 
 
 class RowSource(Protocol):
@@ -35,7 +35,7 @@ def fit(
     model: Transformer,
     source: RowSource,
     config: StageConfig,
-    compute: Device,
+    compute: Compute,
     *,
     num_steps: int | None = None,
     on_metrics: Callable[[Mapping[str, float]], None] = lambda _: None,

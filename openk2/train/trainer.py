@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
-
-import torch
 
 from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
@@ -19,18 +15,6 @@ from openk2.train.checkpoint import checkpoints, load_model, load_optimizer, rea
 from openk2.train.config import StageConfig
 from openk2.train.metrics import MetricsLog
 from openk2.train.step import Loss, NonFiniteLossError, training_step
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where a stage computes, and whether its forward passes run in bf16."""
-
-    device: torch.device
-    bf16: bool = False
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """bf16 autocast, or nothing."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 class Resumable(Protocol):

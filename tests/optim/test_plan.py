@@ -1,0 +1,68 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from openk2.optim.plan import plan
+
+
+class Foreign(nn.Module):
+    def __init__(self, tied: bool):
+        super().__init__()
+        self.output = nn.Linear(8, 32, bias=False)
+        self.embed = nn.Embedding(32, 8)
+        self.up = nn.Linear(8, 16)
+        self.norm = nn.LayerNorm(8)
+        self.lm_head = nn.Linear(8, 32, bias=False)
+        if tied:
+            self.output.weight = self.embed.weight
+
+
+def algorithms(model):
+    return {row.name: row.algorithm for row in plan(model, "piece")}
+
+
+def test_a_foreign_model_is_sorted_by_where_parameters_stand():
+    assert algorithms(Foreign(tied=False)) == {
+        "output.weight": "muon",
+        "embed.weight": "adamw",
+        "up.weight": "muon",
+        "up.bias": "adamw",
+        "norm.weight": "adamw",
+        "norm.bias": "adamw",
+        "lm_head.weight": "adamw",
+    }
+    assert algorithms(Foreign(tied=True))["output.weight"] == "adamw"
+
+
+def test_roles_decide_where_they_are_published():
+    model = nn.ParameterDict(
+        {role: nn.Parameter(torch.ones(6, 4)) for role in ("matrix", "router", "head", "embedding")}
+    )
+    model["experts"] = nn.Parameter(torch.ones(3, 6, 4))
+    model["norm"] = nn.Parameter(torch.ones(4))
+    model["bias"] = nn.Parameter(torch.ones(4))
+    model["still"] = nn.Parameter(torch.ones(4, 4), requires_grad=False)
+    for role, parameter in model.items():
+        parameter.published = SimpleNamespace(role=role, heads=1, pieces=(("gate", 3), ("up", 3)))
+    rows = {row.name: row for row in plan(model, "piece")}
+    assert {name for name, row in rows.items() if row.algorithm == "muon"} == {"matrix", "experts"}
+    assert rows["still"].algorithm == "frozen"
+    assert [block.name for block in rows["experts"].pieces] == ["gate", "up"]
+    assert rows["router"].why == "role router"
+    assert len(rows) == len(model)
+
+
+def test_what_fits_no_rule_is_an_error():
+    model = nn.MultiheadAttention(8, 2)
+    with pytest.raises(ValueError, match=r"in_proj_weight \[24, 8\] of MultiheadAttention fits no rule"):
+        plan(model, "piece")
+    model.in_proj_weight.published = SimpleNamespace(role="matrx", heads=1, pieces=())
+    with pytest.raises(ValueError, match="in_proj_weight: unknown role 'matrx'"):
+        plan(model, "piece")
+    model.in_proj_weight.published = SimpleNamespace(role="matrix", heads=1, pieces=(("q", 8), ("k", 8)))
+    with pytest.raises(ValueError, match=r"in_proj_weight: .* the weight has 24 rows"):
+        plan(model, "piece")
+    model.in_proj_weight.published = SimpleNamespace(role="matrix", heads=1, pieces=(("q", 8), ("k", 8), ("v", 8)))
+    assert {row.algorithm for row in plan(model, "piece")} == {"muon", "adamw"}
