@@ -25,18 +25,19 @@ class Series:
     colour: str
 
 
-def line_chart(series: Sequence[Series], *, label: str, smooth: bool = False) -> Markup:
+def line_chart(series: Sequence[Series], *, label: str, smooth: bool = False, from_zero: bool = False) -> Markup:
     """An SVG of the series over a common x axis, at most ``MAX_POINTS`` points each.
 
     Points that are not finite are left out. With ``smooth``, a noisy line is drawn faint with its
-    running mean on top. ``label`` is read out by screen readers. Returns an empty text without points.
+    running mean on top; with ``from_zero`` the y axis includes 0. ``label`` is read out by screen readers. Returns an empty text without points.
     """
     lines = [Series(s.name, _thin(_finite(s.points)), s.colour) for s in series]
     everything = [point for line in lines for point in line.points]
     if not everything:
         return Markup("")
     x_low, x_high = min(x for x, _ in everything), max(x for x, _ in everything)
-    y_ticks = ticks(min(y for _, y in everything), max(y for _, y in everything), 4)
+    heights = [y for _, y in everything] + ([0.0] if from_zero else [])
+    y_ticks = ticks(min(heights), max(heights), 4)
     y_low, y_high = y_ticks[0], y_ticks[-1]
 
     def place(x: float, y: float) -> Point:
@@ -49,7 +50,7 @@ def line_chart(series: Sequence[Series], *, label: str, smooth: bool = False) ->
         _, y = place(x_low, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" text-anchor="end">{number(tick)}</text>')
-    for tick in ticks(x_low, x_high, 4):
+    for tick in ticks(x_low, x_high, 5):
         if x_low <= tick <= x_high:
             x, _ = place(tick, y_low)
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{number(tick)}</text>')
@@ -63,13 +64,13 @@ def line_chart(series: Sequence[Series], *, label: str, smooth: bool = False) ->
 
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers around [low, high], about ``count`` steps of 1, 2 or 5 times a power of ten."""
-    if high <= low:
-        low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        low, high = (low - abs(low) * 0.1, high + abs(high) * 0.1) if low else (0.0, 1.0)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def number(value: float) -> str:

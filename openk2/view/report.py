@@ -6,36 +6,46 @@ nothing, runs no script, and escapes every text, since a trajectory may contain 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from openk2.schema import JSON, Message, ToolCall, Trace
 from openk2.view.chart import Series, line_chart, number
 from openk2.view.choose import Example, choose
+from openk2.view.layout import pretty_json
 from openk2.view.run import EVALUATED, SETS, TRAINING, Run, read_run
 
 MAX_TEXT = 4000
 """Characters of one message that a page shows."""
 
-CHARTS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
-    ("Loss", ("loss",), True),
-    ("Reward", ("reward",), True),
-    ("Share of rollouts that pass", ("pass_rate",), True),
-    ("Learning rate", ("lr",), False),
-    ("Largest attention logit", ("max_logit",), False),
-    ("Heads clipped by QK-Clip", ("clipped_heads",), False),
-    ("Expert load, max over mean", ("expert_load",), True),
-    ("Response length, tokens", ("response_tokens",), True),
-    ("Groups with mixed reward", ("mixed_groups",), True),
-    ("KL divergence", ("kl",), True),
-    ("Loss on demonstrations (PTX)", ("ptx_loss",), True),
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One metric as a chart: whether it is noisy, and whether its axis begins at zero."""
+
+    label: str
+    metric: str
+    noisy: bool = False
+    from_zero: bool = False
+
+
+CHARTS = (
+    Chart("Loss", "loss", noisy=True),
+    Chart("Reward", "reward", noisy=True, from_zero=True),
+    Chart("Share of rollouts that pass", "pass_rate", noisy=True, from_zero=True),
+    Chart("Learning rate", "lr", from_zero=True),
+    Chart("Largest attention logit", "max_logit", from_zero=True),
+    Chart("Heads clipped by QK-Clip", "clipped_heads", from_zero=True),
+    Chart("Expert load, max over mean", "expert_load", noisy=True),
+    Chart("Response length, tokens", "response_tokens", noisy=True),
+    Chart("Groups with mixed reward", "mixed_groups", noisy=True, from_zero=True),
+    Chart("KL divergence", "kl", noisy=True),
+    Chart("Loss on demonstrations (PTX)", "ptx_loss", noisy=True),
 )
-"""Title, metrics drawn together, and whether they are noisy."""
 
 PANELS = (
     ("Pre-training", ("pretrain",)),
@@ -58,7 +68,7 @@ def write_report(run_dir: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"percent": percent, "duration": duration, "number": number, "p_value": _p_value}
+    jinja.filters |= {"percent": percent, "duration": duration, "number": number, "p_value": _p_value, "points": points}
     page = jinja.get_template("report.html.j2").render(
         name=run.name,
         recipe=run.recipe_text,
@@ -97,21 +107,31 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def points(difference: float) -> str:
+    """A difference of shares in signed percentage points."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
 def _p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _headline(run: Run) -> str:
     """What came out, in a sentence."""
-    stages = run.summary.get("tasks", {}).get("demonstrated", {})
+    tasks = run.summary.get("tasks", {})
+    stages = tasks.get("demonstrated", {})
     last = next((stage for stage in ("rl", "sft", "base") if stage in stages), None)
     if last is None:
         trained = [title.lower() for stage, title in TRAINING.items() if stage in run.metrics]
         return f"A run through {' and '.join(trained)}." if trained else "A run that has just begun."
-    rate = f"{percent(stages[last]['pass_at_1'])} % of held-out tasks solved"
-    if last == "base" or "base" not in stages:
-        return f"{rate}."
-    return f"{rate}, up from {percent(stages['base']['pass_at_1'])} % before it was taught."
+    text = f"Solves {percent(stages[last]['pass_at_1'])} % of held-out tasks of the kinds it was shown"
+    if last != "base" and "base" in stages:
+        text += f" ({percent(stages['base']['pass_at_1'])} % before fine-tuning)"
+    others = {"undemonstrated": "of kinds it was never shown", "unseen_domain": "in a domain it never met"}
+    rates = [
+        f"{percent(tasks[s][last]['pass_at_1'])} % {what}" for s, what in others.items() if last in tasks.get(s, {})
+    ]
+    return f"{text}{''.join(f', {rate}' for rate in rates)}."
 
 
 def _facts(summary: JSON) -> list[tuple[str, str]]:
@@ -132,7 +152,7 @@ def _facts(summary: JSON) -> list[tuple[str, str]]:
         if isinstance(figure, Mapping):
             facts += [(f"{label}, {TRAINING.get(stage, stage)}", number(value)) for stage, value in figure.items()]
         elif figure is not None:
-            facts.append((label, number(figure)))
+            facts.append((label, f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}"))
     return facts
 
 
@@ -167,24 +187,20 @@ def _panel(title: str, names: tuple[str, ...], metrics: dict[str, list[JSON]]) -
     """The charts of stages that belong together; a metric nobody recorded has none."""
     stages = [name for name in names if name in metrics]
     charts = []
-    for label, keys, noisy in CHARTS:
+    for chart in CHARTS:
         series = [
-            Series(TRAINING[stage], points, f"stage-{stage}")
+            Series(TRAINING[stage], line, f"stage-{stage}")
             for stage in stages
-            for key in keys
-            if (points := [(step["step"], step[key]) for step in metrics[stage] if step.get(key) is not None])
+            if (line := [(s["step"], s[chart.metric]) for s in metrics[stage] if s.get(chart.metric) is not None])
         ]
-        if svg := line_chart(series, label=f"{title}: {label}", smooth=noisy):
-            charts.append({"label": label, "svg": svg, "last": _last(label, series[0], metrics[stages[0]])})
+        svg = line_chart(series, label=f"{title}: {chart.label}", smooth=chart.noisy, from_zero=chart.from_zero)
+        if svg:
+            last = number(float(f"{series[0].points[-1][1]:.3g}"))
+            heads = metrics[stages[0]][-1].get("num_heads")
+            note = f" of {heads}" if chart.metric == "clipped_heads" and heads else ""
+            charts.append({"label": chart.label, "svg": svg, "last": f"{last}{note}"})
     legend = [(TRAINING[stage], f"stage-{stage}") for stage in stages] if len(stages) > 1 else []
     return {"title": title, "charts": charts, "legend": legend}
-
-
-def _last(label: str, series: Series, steps: list[JSON]) -> str:
-    """The value a curve ends at."""
-    value = number(series.points[-1][1])
-    heads = steps[-1].get("num_heads")
-    return f"{value} of {heads}" if label.startswith("Heads") and heads else value
 
 
 def _example(example: Example) -> JSON:
@@ -222,16 +238,6 @@ def _turn(message: Message) -> JSON:
 
 def _call(call: ToolCall) -> JSON:
     return {"name": call.name, "arguments": clip(pretty_json(call.arguments)), "error": call.error}
-
-
-def pretty_json(text: str) -> str:
-    """JSON laid out for reading, short values on one line; other text as it is."""
-    try:
-        data: Any = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    flat = json.dumps(data, ensure_ascii=False)
-    return flat if len(flat) <= 60 else json.dumps(data, ensure_ascii=False, indent=2)
 
 
 def clip(text: str) -> str:

@@ -77,7 +77,9 @@ def write_metrics(path: Path, stage: str, rng: random.Random) -> None:
                 "lr": peak * min(1.0, step / (0.05 * steps)) * (1.0 if done < 0.7 else 1 - (done - 0.7) / 0.3 * 0.95),
                 "tokens_per_second": rng.gauss(9_000, 300),
                 "grad_norm": rng.gauss(1, 0.1),
-                "max_logit": min(100.0, 12 + 130 * done + rng.gauss(0, 3)) if stage == "pretrain" else 96 + rng.random(),
+                "max_logit": min(100.0, 12 + 130 * done + rng.gauss(0, 3))
+                if stage == "pretrain"
+                else 96 + rng.random(),
                 "clipped_heads": max(0, round(9 * math.sin(3 * (done - 0.5)))) if stage == "pretrain" else 0,
                 "num_heads": 24,
                 "expert_load": 1.25 + 2.4 * math.exp(-9 * done) + 0.1 * rng.random(),
@@ -106,11 +108,12 @@ def write_episodes(folder: Path, stages: list[str], num_tasks: int, rng: random.
                     kind = kinds[i % len(kinds)]
                     passed = luck[i] * 0.85 + rng.random() * 0.15 < RATES[task_set][stage]
                     results.append((kind, passed))
-                    file.write(json.dumps(make_trace(f"{task_set}-{i}", kind, stage, passed, rng).to_json()) + "\n")
+                    file.write(json.dumps(make_trace(f"{task_set}-{i}", kind, stage, passed).to_json()) + "\n")
     return passes
 
 
-def make_trace(task_id: str, kind: str, stage: str, passed: bool, rng: random.Random) -> Trace:
+def make_trace(task_id: str, kind: str, stage: str, passed: bool) -> Trace:
+    rng = random.Random(task_id)
     amount, account = rng.randint(20, 900), f"AC-{rng.randint(1000, 9999)}"
     tools = [
         ToolSpec("list_accounts", "All accounts of the customer who is logged in.", {"type": "object"}),
@@ -120,7 +123,10 @@ def make_trace(task_id: str, kind: str, stage: str, passed: bool, rng: random.Ra
     accounts = json.dumps({"accounts": [{"id": account, "owner": "Mira Solberg", "balance": 1204.5, "open": True}]})
     move = ToolCall("functions.transfer:1", "transfer", json.dumps({"to": account, "amount": amount, "memo": "rent"}))
     question = f"Please send {amount} to Mira Solberg for the rent ({kind.replace('_', ' ')}) and tell me her account."
-    messages = [Message("system", "You work at the counter of a small bank. Never move more than 1000."), Message("user", question)]
+    messages = [
+        Message("system", "You work at the counter of a small bank. Never move more than 1000."),
+        Message("user", question),
+    ]
     if stage == "base":
         messages.append(Message("assistant", "the the of import os def return <b>self</b> " + SCRIPT))
     else:
@@ -133,9 +139,13 @@ def make_trace(task_id: str, kind: str, stage: str, passed: bool, rng: random.Ra
         else:
             bad = ToolCall("functions.transfer:1", "transfer", '{"to": "AC-', CallError.TRUNCATED)
             messages.append(Message("assistant", "", [bad]))
-    score = Score(1.0 if passed else 0.0, {"money_moved": float(passed), "account_named": float(passed), "limit_kept": 1.0})
+    score = Score(
+        1.0 if passed else 0.0, {"money_moved": float(passed), "account_named": float(passed), "limit_kept": 1.0}
+    )
     segment = Segment("sampled", list(range(80)), [True] * 80, [-0.1] * 80)
-    trace = Trace(f"{task_id}-{stage}", task_id, 1, "abc", [segment], messages, tools, "done" if passed else "malformed", score)
+    trace = Trace(
+        f"{task_id}-{stage}", task_id, 1, "abc", [segment], messages, tools, "done" if passed else "malformed", score
+    )
     trace.info["eval"] = {"sample": 0, "kind": kind, "app": "bank", "split": "heldout"}
     return trace
 
@@ -170,8 +180,24 @@ def write_summary(folder: Path, stages: list[str], passes: dict) -> None:
         "recipe": "nano",
         "commit": "3f9c2ab",
         "machine": "2 cores, AMD EPYC 7B13, torch 2.13.0",
-        "seconds": {"corpus": 21.4, "pretrain": 104.0, "worlds": 12.0, "sft": 231.0, "rl": 178.2, "sft_control": 176.0, "eval": 51.3},
-        "budget_seconds": {"corpus": 30, "pretrain": 110, "worlds": 20, "sft": 240, "rl": 180, "sft_control": 180, "eval": 45},
+        "seconds": {
+            "corpus": 21.4,
+            "pretrain": 104.0,
+            "worlds": 12.0,
+            "sft": 231.0,
+            "rl": 178.2,
+            "sft_control": 176.0,
+            "eval": 51.3,
+        },
+        "budget_seconds": {
+            "corpus": 30,
+            "pretrain": 110,
+            "worlds": 20,
+            "sft": 240,
+            "rl": 180,
+            "sft_control": 180,
+            "eval": 45,
+        },
         "peak_rss_bytes": 3_422_552_064,
         "tokens_per_second": 8923.4,
         "heldout_bits_per_byte": 1.824,
