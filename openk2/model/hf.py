@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from openk2.model.config import ModelConfig
-from openk2.model.fp8 import BLOCK, dequantize_blocks
+from openk2.model.fp8 import BLOCK, dequantize_blocks, scale_shape
 from openk2.model.hf_config import config_from_hf, config_to_hf
 from openk2.model.shards import Shards, write_shards
 from openk2.model.transformer import Transformer
@@ -25,6 +25,7 @@ from openk2.model.transformer import Transformer
 _FUSED = ".gate_up_proj.weight"
 _EXPERTS_IN, _EXPERTS_OUT = ".mlp.experts.gate_up", ".mlp.experts.down"
 _SCALE = "_scale_inv"
+_FP8 = "F8_E4M3"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -104,7 +105,8 @@ def save_hf(
         OSError: the disk is full or refuses; nothing is left behind.
     """
     folder = Path(folder)
-    assert model.embed_tokens is not None and model.lm_head is not None, "a pipeline stage is no whole model"
+    is_whole = model.embed_tokens and model.lm_head and len(model.layers) == model.config.num_layers
+    assert is_whole, "a pipeline stage is no whole model"
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES.values())}, got {dtype}")
     if folder.exists():
@@ -159,19 +161,20 @@ def _check_quantization(released: Mapping[str, Any]) -> None:
 
 def _check_tensors(folder: Path, shards: Shards, views: Mapping[str, Tensor], num_layers: int, extra: int) -> None:
     """Refuse missing, unexpected or misshapen tensors before any data is read."""
-    eight_bit = {name for name in views.keys() & shards.names if shards.dtype(name) == "F8_E4M3"}
-    wanted = views.keys() | {name + _SCALE for name in eight_bit}
-    if missing := wanted - shards.names:
+    shapes = {name: tuple(view.shape) for name, view in views.items()}
+    eight_bit = {n for n, view in views.items() if n in shards.names and view.dim() == 2 and shards.dtype(n) == _FP8}
+    shapes |= {name + _SCALE: scale_shape(*shapes[name]) for name in eight_bit}
+    if missing := shapes.keys() - shards.names:
         raise ValueError(f"{folder}: lacks {_first_few(missing)}")
     predictors = tuple(f"model.layers.{layer}." for layer in range(num_layers, num_layers + extra))
     ignored = {name for name in shards.names if name.endswith("rotary_emb.inv_freq") or name.startswith(predictors)}
-    if unexpected := shards.names - wanted - ignored:
+    if unexpected := shards.names - shapes.keys() - ignored:
         raise ValueError(f"{folder}: holds tensors this model has no place for: {_first_few(unexpected)}")
-    for name, view in views.items():
-        if shards.shape(name) != tuple(view.shape):
-            raise ValueError(f"{folder}: {name} has shape {shards.shape(name)}, config.json asks {tuple(view.shape)}")
+    for name, shape in shapes.items():
+        if shards.shape(name) != shape:
+            raise ValueError(f"{folder}: {name} has shape {shards.shape(name)}, config.json asks for {shape}")
         if name not in eight_bit and shards.dtype(name) not in _FLOATS:
-            raise ValueError(f"{folder}: {name} has dtype {shards.dtype(name)}, not {', '.join(_FLOATS)} or F8_E4M3")
+            raise ValueError(f"{folder}: {name} has dtype {shards.dtype(name)}, not {', '.join(_FLOATS)} or {_FP8}")
 
 
 def _first_few(names: set[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,10 +23,10 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file_of: dict[str, safe_open] = {}
+        self._file_of: dict[str, Any] = {}  # safe_open has no types
         for file in _files_in(folder):
             try:
-                opened = safe_open(file, framework="pt")
+                opened: Any = safe_open(file, framework="pt")
                 names = list(opened.keys())
             except (SafetensorError, OSError) as error:
                 raise ValueError(f"{file}: not a whole safetensors file ({error})") from None
