@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from openk2.model import rope
 from openk2.model.config import ModelConfig
 from openk2.model.layout import Layout, publish
+from openk2.model.norm import RMSNorm
 
 # Scores recomputed at once for the max logits on CPU: enough to keep the kernel busy, little memory.
 _SCORES_PER_CHUNK = 1 << 21
@@ -30,19 +31,6 @@ class LatentCache(Protocol):
         Returns latent [B, S, C+R] and a boolean mask [B, T, S], True where token t may look at s.
         """
         ...
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm with a gain."""
-
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = publish(nn.Parameter(torch.ones(width)), Layout("norm"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def linear(width_in: int, width_out: int, layout: Layout | None = None) -> nn.Linear:

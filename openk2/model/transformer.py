@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from openk2.model import rope
-from openk2.model.attention import LatentAttention, LatentCache, RMSNorm, linear
+from openk2.model.attention import LatentAttention, LatentCache, linear
 from openk2.model.config import ModelConfig
 from openk2.model.layout import Layout, publish
 from openk2.model.moe import Dispatch, MoE, Router, Routing, SwiGLU, dispatch_locally
+from openk2.model.norm import RMSNorm
 
 
 class Layer(nn.Module):
