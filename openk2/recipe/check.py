@@ -53,6 +53,20 @@ def nearest(key: Key, model: type[BaseModel]) -> str:
     return f"known here: {', '.join(siblings)}"
 
 
+def knows(model: type[BaseModel], key: Key) -> bool:
+    """True when ``key`` names something a recipe may set, list positions and names in mappings included."""
+    for part in key:
+        if part.isdigit():
+            continue
+        if part not in model.model_fields:
+            return False
+        inner = _model_in(model.model_fields[part].annotation)
+        if inner is None:
+            return True  # whatever follows is the value's own affair
+        model = inner
+    return True
+
+
 def known_keys(model: type[BaseModel], prefix: Key = ()) -> Iterator[Key]:
     """Every key a file may set, tables included, in order."""
     for name, field in model.model_fields.items():

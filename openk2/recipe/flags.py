@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from openk2.recipe.check import explain, known_keys, nearest
+from openk2.recipe.check import explain, knows, nearest
 from openk2.recipe.files import Key
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,9 +41,8 @@ def override(recipe: M, flags: Sequence[str], *, prog: str) -> M:
 def _why(recipe: BaseModel, flags: Sequence[str], stop: SystemExit, said: str) -> str:
     """Our words for what tyro refused: an unknown flag, a value the model refuses, or a word of the wrong type."""
     model = type(recipe)
-    known = set(known_keys(model))
     for flag in filter(_is_flag, flags):
-        if _key(flag) not in known:
+        if not knows(model, _key(flag)):
             return f"{flag}: unknown flag; {nearest(_key(flag), model).replace('did you mean ', 'did you mean --')}"
     cause: BaseException | None = stop
     while cause is not None:

@@ -15,6 +15,7 @@ from openk2.recipe.check import check
 from openk2.recipe.files import read, write
 from openk2.text.config import TokenizerConfig
 from openk2.train.config import PretrainConfig, RLConfig, SFTConfig
+from openk2.worlds.config import WorldsConfig
 
 
 class Budget(BaseModel):
@@ -42,6 +43,7 @@ class Recipe(BaseModel):
     budget: Budget = Field(default_factory=Budget, description="Seconds each stage may take.")
     tokenizer: TokenizerConfig = Field(description="The tokenizer, trained on the corpus.")
     model: ModelConfig = Field(description="The model's shape.")
+    worlds: WorldsConfig = Field(default_factory=WorldsConfig, description="Apps, tasks and the teacher.")
     pretrain: PretrainConfig = Field(description="Pre-training.")
     sft: SFTConfig | None = Field(default=None, description="Supervised fine-tuning; none: no such stage.")
     rl: RLConfig | None = Field(default=None, description="Reinforcement learning; none: no such stage.")

@@ -20,6 +20,15 @@ class Stage(BaseModel):
     mix: dict[str, float] = {"code": 1.0}
 
 
+class Source(BaseModel):
+    """One of several."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    weight: float = Field(1.0, gt=0)
+
+
 class Toy(BaseModel):
     """A recipe."""
 
@@ -28,6 +37,7 @@ class Toy(BaseModel):
     name: str
     device: Literal["cpu", "cuda"] = "cpu"
     pretrain: Stage = Stage()
+    sources: tuple[Source, ...] = (Source(kind="python"), Source(kind="files"))
 
 
 TOY = Toy(name="toy", pretrain=Stage(num_steps=77))
@@ -40,6 +50,11 @@ def test_flags_change_what_they_name_and_nothing_else():
     assert override(TOY, [], prog="p") is TOY
 
 
+def test_a_flag_reaches_into_a_list_of_tables():
+    changed = override(TOY, ["--sources.1.weight", "2.5"], prog="p")
+    assert changed.sources == (Source(kind="python"), Source(kind="files", weight=2.5))
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
@@ -50,12 +65,13 @@ def test_flags_change_what_they_name_and_nothing_else():
         ("--pretrain.num_steps", "Missing value for argument '--pretrain.num_steps'"),
         ("--device tpu", "--device"),
         ("stray", "stray"),
+        ("--pretrain.mix.code 2 --sources.0.weight 0", "--sources.0.weight: weight = 0.0: should be greater than 0"),
+        ("--sources.0.wight 2", "--sources.0.wight: unknown flag; did you mean --sources.0.weight?"),
     ],
 )
 def test_bad_flags_get_one_line(flags, line):
     with pytest.raises(ValueError, match=re.escape(line)) as caught:
         override(TOY, flags.split(), prog="p")
-    print(caught.value)
     assert "\n" not in str(caught.value)
 
 
