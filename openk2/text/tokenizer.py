@@ -182,6 +182,14 @@ class Tokenizer:
         whole = [text if text.isascii() else _without_surrogates(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(whole, add_special_tokens=False)]
 
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """``encode_batch`` with, for every id, the characters of its text it covers: from, to.
+
+        Raises UnicodeEncodeError for lone surrogates: replacing them would shift the rest.
+        """
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ``token_ids``: special tokens by their names, broken UTF-8 as U+FFFD."""
         return self._backend.decode(token_ids, skip_special_tokens=False)
