@@ -1,11 +1,12 @@
 """Rotary positions, with YaRN context extension (arXiv 2104.09864, 2309.00071).
 
-Shapes: B batch, T tokens, H heads, R rotary width, P = R/2 pairs.
+Shapes: B batch, T tokens, H heads, R rotary width, P = R/2 pairs, K ≥ R width of a query or key.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,12 +58,43 @@ def softmax_scale(config: ModelConfig) -> float:
     return scale
 
 
-def rotate(x_BTHR: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
-    """Turn each interleaved pair (2p, 2p+1) by its angle.
+def rotate(x_BTHK: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
+    """Turn each interleaved pair of the last R entries by its angle; entries before them stay.
 
-    The result holds all first members, then all second ones: queries and keys are permuted alike,
-    so their products are those of the interleaved form.
+    The turned part holds all first members, then all second ones: queries and keys are permuted
+    alike, so their products are those of the interleaved form.
     """
-    even, odd = x_BTHR[..., 0::2], x_BTHR[..., 1::2]
     cos, sin = cos_BTP.unsqueeze(-2), sin_BTP.unsqueeze(-2)
-    return torch.cat((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+    return rotate_plain(x_BTHK, cos, sin) if x_BTHK.is_cuda else _Rotate.apply(x_BTHK, cos, sin)
+
+
+def rotate_plain(x_BTHK: Tensor, cos_BT1P: Tensor, sin_BT1P: Tensor) -> Tensor:
+    """The turn itself, by autograd: the reference."""
+    width = 2 * cos_BT1P.shape[-1]
+    rest, first, second = x_BTHK[..., :-width], x_BTHK[..., -width::2], x_BTHK[..., 1 - width :: 2]
+    turned = (first * cos_BT1P - second * sin_BT1P, second * cos_BT1P + first * sin_BT1P)
+    return torch.cat((rest, *(half.to(x_BTHK.dtype) for half in turned)), dim=-1)
+
+
+class _Rotate(torch.autograd.Function):
+    """One copy, in which the last entries are overwritten; backward likewise, with the angles turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTHK: Tensor, cos_BT1P: Tensor, sin_BT1P: Tensor) -> Tensor:
+        ctx.save_for_backward(cos_BT1P, sin_BT1P)
+        turned = x_BTHK.clone(memory_format=torch.contiguous_format)
+        pairs = cos_BT1P.shape[-1]
+        first, second = x_BTHK[..., -2 * pairs :: 2], x_BTHK[..., 1 - 2 * pairs :: 2]
+        turned[..., -2 * pairs : -pairs] = (first * cos_BT1P).addcmul_(second, sin_BT1P, value=-1)
+        turned[..., -pairs:] = (second * cos_BT1P).addcmul_(first, sin_BT1P)
+        return turned
+
+    @staticmethod
+    def backward(ctx: Any, grad_BTHK: Tensor) -> tuple[Tensor, None, None]:
+        cos_BT1P, sin_BT1P = ctx.saved_tensors
+        turned_back = grad_BTHK.clone(memory_format=torch.contiguous_format)
+        pairs = cos_BT1P.shape[-1]
+        first, second = grad_BTHK[..., -2 * pairs : -pairs], grad_BTHK[..., -pairs:]
+        turned_back[..., -2 * pairs :: 2] = (first * cos_BT1P).addcmul_(second, sin_BT1P)
+        turned_back[..., 1 - 2 * pairs :: 2] = (second * cos_BT1P).addcmul_(first, sin_BT1P, value=-1)
+        return turned_back, None, None

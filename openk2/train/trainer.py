@@ -119,7 +119,6 @@ class Trainer:
         state = {
             "tokens": self.tokens,
             "seconds": self.seconds,
-            "num_steps": self.num_steps,
             "source": self.source.state_dict(),
             "extra": self.extra,
         }
@@ -137,5 +136,5 @@ class Trainer:
         load_model(checkpoint, self.model)
         load_optimizer(checkpoint, self.model, self.optimizer)
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
-        self.num_steps, self.extra = state["num_steps"], state["extra"]
+        self.extra = state["extra"]
         self.source.load_state_dict(state["source"])

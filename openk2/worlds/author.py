@@ -66,7 +66,7 @@ def create(of: Entity, *fields: str, verb: str = "create") -> Tool:
 
 def put(of: Entity, field: str, *requires: Condition) -> Tool:
     """Set one field."""
-    params, text = (_key(of), Param(field, field)), f"Set {of.label} {of.field(field).label}"
+    params, text = (_key(of), Param(field, field)), f"Set {of.field(field).label}"
     return Tool(f"set_{field}", text, "set", of.name, params, field=field, requires=requires)
 
 

@@ -28,7 +28,9 @@ class WorldsConfig(BaseModel):
     num_undemonstrated_heldout: int = Field(1024, ge=1, description="The same, on unseen values.")
     num_unseen_domain: int = Field(512, ge=1, description="Tasks of the unseen apps, on unseen values.")
     share_renamed: float = Field(0.8, ge=0, le=1, description="Share of training tasks whose app is renamed.")
-    distractors: tuple[int, int] = Field((1, 2), description="Fewest and most tools declared beyond those needed.")
+    num_tools: tuple[int, int] = Field(
+        (2, 3), description="Fewest and most tools declared; at least one of them is not needed."
+    )
     fault_rate: float = Field(0.03, ge=0, le=1, description="Chance that a call meets a temporary fault.")
     sloppiness: float = Field(0.1, ge=0, le=1, description="Share of demonstrations in which the teacher errs.")
 
@@ -38,8 +40,8 @@ class WorldsConfig(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"an app is demonstrated, undemonstrated or unseen, not two of them: {', '.join(twice)}")
-        if not 0 <= self.distractors[0] <= self.distractors[1]:
-            raise ValueError(f"distractors are (fewest, most), got {self.distractors}")
+        if not 1 <= self.num_tools[0] <= self.num_tools[1]:
+            raise ValueError(f"num_tools is (fewest, most), got {self.num_tools}")
         return self
 
     def num_tasks(self, split: str) -> int:

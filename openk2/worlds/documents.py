@@ -35,11 +35,11 @@ CALLED = (
 
 
 def documents(config: WorldsConfig, num_documents: int) -> Iterator[str]:
-    """``num_documents`` texts, each from a training task that no demonstration uses; the same every time."""
+    """``num_documents`` texts, each from a training task that no demonstration uses, told in two of the forms below."""
     for index in range(num_documents):
         task = make_task(config, "train", config.num_train + index)
         rng = Random(f"documents/{config.seed}/{index}")
-        yield rng.choice(FORMS)(task, rng)
+        yield "\n\n".join(form(task, rng) for form in rng.sample(FORMS, 2))
 
 
 def _manual(task: Task, rng: Random) -> str:

@@ -20,7 +20,7 @@ class Goal:
     slots: JSON = field(default_factory=dict)
     touched: list[tuple[str, str]] = field(default_factory=list)  # (entity, key) of records that change
 
-    def call(self, tool: Tool, **roles: Any) -> None:
+    def call(self, tool: Tool, /, **roles: Any) -> None:
         """Plan a call."""
         self.steps.append((tool, tool.arguments(**roles)))
 
@@ -36,7 +36,7 @@ class Goal:
         self.items.append(RubricItem("created", "state", {"entity": entity.name, "key": key, "has": values}))
         self.touched.append((entity.name, key))
 
-    def looked(self, tool: Tool, **roles: Any) -> None:
+    def looked(self, tool: Tool, /, **roles: Any) -> None:
         """Demand that a reading call was made."""
         spec = {"tool": tool.name, "arguments": tool.arguments(**roles)}
         self.items.append(RubricItem("looked_up", "call", spec, weight=0.5))
@@ -70,7 +70,7 @@ class Draft:
         """What a tool works on."""
         return self.app.entity(tool.entity)
 
-    def row(self, entity: Entity, **fixed: str | int) -> JSON:
+    def row(self, entity: Entity, /, **fixed: str | int) -> JSON:
         """A new record, random where not ``fixed``."""
         made = {f.name: fixed[f.name] if f.name in fixed else self._pool.value(f) for f in entity.fields}
         self.rows[entity.name].append(made)

@@ -45,6 +45,11 @@ def _other_values(row: JSON, tool: Tool, said: str) -> tuple[str | int, ...]:
     return tuple(row[name] for name in tool.returns if name != said and row[name] != row[said])
 
 
+def _other_states(column: Field, said: str) -> tuple[str, ...]:
+    """An enum's other values: listing them all is no answer either."""
+    return tuple(value for value in column.values if value != said)
+
+
 def _asked(draft: Draft, tool: Tool) -> Field:
     """A field that ``tool`` shows and that a person would ask for."""
     entity = draft.entity(tool)
@@ -147,7 +152,7 @@ def _refused(draft: Draft, tools: Tools) -> Goal:
     row = draft.row(entity, **{column.name: state})
     key = row[entity.key]
     goal.call(tool, key=key)
-    goal.says(state, grounded=True)
+    goal.says(state, grounded=True, without=_other_states(column, state))
     act = say_act(tool, rng, {"what": f"{entity.label} {key}"})
     goal.slots = {
         "act": act,
@@ -215,7 +220,7 @@ def _conditional(draft: Draft, tools: Tools) -> Goal:
     else:
         act = say_act(tool, rng, {"what": "it"})
         goal.forbid(tool)
-        goal.says(row[column.name], grounded=True)
+        goal.says(row[column.name], grounded=True, without=_other_states(column, row[column.name]))
     goal.slots = {"act": act, "entity": entity.label, "key": key, "field": column.label, "state": asked}
     if not holds:
         goal.slots["answer"] = row[column.name]

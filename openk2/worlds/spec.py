@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from openk2.schema import JSON
 
@@ -104,7 +104,7 @@ class Tool:
     returns: tuple[str, ...] = ()
     requires: tuple[Condition, ...] = ()
 
-    def arguments(self, **roles: Any) -> JSON:
+    def arguments(self, /, **roles: Any) -> JSON:
         """The arguments of a call, in the declared order, from values by role."""
         return {param.name: roles[param.role] for param in self.params}
 
@@ -263,4 +263,4 @@ def restrict(app: App, tools: Iterable[Tool]) -> App:
     """The app with ``tools`` alone and the entities they work on."""
     kept = tuple(tools)
     names = {tool.entity for tool in kept}
-    return App(app.name, tuple(entity for entity in app.entities if entity.name in names), cast(tuple[Tool, ...], kept))
+    return App(app.name, tuple(entity for entity in app.entities if entity.name in names), kept)

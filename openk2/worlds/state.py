@@ -23,7 +23,9 @@ class State:
         self._database.execute("BEGIN")  # one transaction for the episode: no commit per statement
         for entity in app.entities:
             columns = ", ".join(f'"{f.name}" {"INTEGER" if f.is_number else "TEXT"} NOT NULL' for f in entity.fields)
-            self._database.execute(f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}")) WITHOUT ROWID')
+            self._database.execute(
+                f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}")) WITHOUT ROWID'
+            )
         self._fill(rows, fresh)
 
     def _fill(self, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]]) -> None:

@@ -95,13 +95,13 @@ async def _play(config: WorldsConfig, index: int, run_episode: RunEpisode, env: 
     teacher = ScriptedTeacher(task, seed=config.seed, sloppiness=config.sloppiness)
     seed = config.seed * 1_000_003 + index
     trace = await run_episode(teacher, env, task, seed=seed)
-    await env.close()
     record = _record(task, trace)
-    assert trace.score is not None, "the episode loop scores its traces"
+    if trace.stop_reason != "done" or trace.score is None:
+        return {"stage": "episode", "reason": trace.stop_reason or "no score", **record}
     if trace.score.passed:
         return record
-    missed = "+".join(name for name, part in trace.score.parts.items() if part < 1)
-    return {"task_id": task.id, "stage": "judge", "reason": f"missed {missed}", **record}
+    missed = " + ".join(name for name, part in trace.score.parts.items() if part < 1)
+    return {"stage": "judge", "reason": f"missed {missed}", **record}
 
 
 def _record(task: Task, trace: Trace) -> JSON:

@@ -18,7 +18,7 @@ from openk2.worlds.spec import App, Tool, restrict
 from openk2.worlds.users import say
 from openk2.worlds.values import Pool
 
-SHOWN = 3  # fields that a reading tool returns at most: results stay short
+SHOWN = (2, 3)  # fields that a reading tool returns at most, by chance: results stay short
 
 
 class Split(Sequence[Task]):
@@ -92,21 +92,24 @@ def _options(app: str, kind: str) -> tuple[tuple[Tool, ...], ...]:
 
 def _distractors(config: WorldsConfig, app: App, needed: tuple[Tool, ...], rng: Random) -> list[Tool]:
     others = [tool for tool in app.tools if tool not in needed]
-    return rng.sample(others, min(rng.randint(*config.distractors), len(others)))
+    num_others = max(rng.randint(*config.num_tools) - len(needed), 1)
+    return rng.sample(others, min(num_others, len(others)))
 
 
 def _shorten(app: App, rng: Random) -> App:
-    """Let reading tools show few fields: refs to entities at hand first, then others by chance."""
+    """Let reading tools show few fields: what leads on, and others by chance, of those that nobody searches by."""
     tools = []
     for tool in app.tools:
-        if len(tool.returns) > SHOWN:
+        shown = rng.choice(SHOWN)
+        if len(tool.returns) > shown:
             entity = app.entity(tool.entity)
             at_hand = {other.name for other in app.entities}
             linked = [name for name in tool.returns if entity.field(name).ref in at_hand]
             moved = [t.field for t in app.tools if t.op == "transition" and t.entity == tool.entity]
             keep = set(linked[:1] + [name for name in moved[:1] if name in tool.returns])
-            rest = [name for name in tool.returns if name not in keep]
-            keep.update(rng.sample(rest, SHOWN - len(keep)))
+            searched = {t.field for t in app.tools if t.op == "find" and t.entity == tool.entity}
+            rest = [name for name in tool.returns if name not in keep | searched]
+            keep.update(rng.sample(rest, min(max(shown - len(keep), 1), len(rest))))
             tool = replace(tool, returns=tuple(name for name in tool.returns if name in keep))
         tools.append(tool)
     return App(app.name, app.entities, tuple(tools))

@@ -1,6 +1,7 @@
 """What a spec compiles to: the JSON schema a model sees, and an executor over state.
 
-A wrong call never raises. It gets a compact ``{"error": "…"}``, as a model should see it.
+A wrong call never raises. It gets a compact ``{"error": "…"}``, as a model should see it. No answer repeats what the
+caller sent: a fact counts as known once a result shows it, so an echo would let a guess pass for knowledge.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def execute(app: App, state: State, name: str, arguments: Any) -> JSON:
     """Run one call. The result is flat JSON; ``{"error": reason}`` leaves the state as it was."""
     tool = app.find_tool(name)
     if tool is None:
-        return {"error": f"no tool {name}"}
+        return {"error": "no such tool"}
     entity = app.entity(tool.entity)
     try:
         by_name = validate(parameters(app, tool), arguments)
@@ -63,7 +64,7 @@ def validate(schema: Mapping[str, Any], arguments: Any) -> JSON:
     properties = schema["properties"]
     for name in arguments:
         if name not in properties:
-            raise Refusal(f"unknown parameter {name}")
+            raise Refusal(f"takes {', '.join(properties)} only")
     for name, wanted in properties.items():
         if name not in arguments:
             raise Refusal(f"missing {name}")
@@ -74,7 +75,7 @@ def validate(schema: Mapping[str, Any], arguments: Any) -> JSON:
         elif not isinstance(value, str) or not _is_text(value):
             raise Refusal(f"{name} must be a string")
         if "enum" in wanted and value not in wanted["enum"]:
-            raise Refusal(f"{name} must be one of {', '.join(wanted['enum'])}")
+            raise Refusal(f"{name} must be one of those listed")
     return dict(arguments)
 
 
@@ -86,7 +87,7 @@ def _is_text(value: str) -> bool:
 def _record(state: State, entity: Entity, key: str) -> JSON:
     row = state.get(entity, key)
     if row is None:
-        raise Refusal(f"{entity.label} {key} not found")
+        raise Refusal(f"{entity.label} not found")
     return row
 
 

@@ -11,9 +11,8 @@ from random import Random
 
 from openk2.worlds.spec import Field
 
-CONSONANTS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "kr", "st", "tr", "sh")
-SYLLABLES = tuple(consonant + vowel for consonant in CONSONANTS for vowel in "aeiou")
-ENDINGS = ("", "", "", "n", "r", "l", "s", "m", "k")
+SYLLABLES = tuple(consonant + vowel for consonant in "bdfgjklmnprstvz" for vowel in "aeiou")
+ENDINGS = ("", "", "", "", "", "n", "r", "s")
 LETTERS = "ABCDEFGHJKLMNPRSTVWXYZ"
 HELDOUT_SHARE = 4  # one value in so many is held out
 
@@ -40,7 +39,7 @@ class Pool:
             case "amount":
                 return self.amount()
             case "name":
-                return f"{self.word().capitalize()} {self.word().capitalize()}"
+                return self.word().capitalize()
             case "email":
                 return f"{self.word()}@{self.word()}.{self._rng.choice(('com', 'org', 'net'))}"
             case "date":
