@@ -1,6 +1,6 @@
 """Byte-level BPE with K2's special tokens (K2 §3.1 and the released tokenizer).
 
-Ids, from 0 up: the 256 bytes and their merges, the JSON atoms (optional), the special tokens.
+Ids, from 0 up: the 256 bytes and their merges, the atoms (optional), the special tokens.
 Text never becomes a special token: only `ChatFormat` and the corpus writer place those, by id.
 """
 
@@ -75,7 +75,8 @@ SPLITTINGS: Mapping[str, str] = {
 
 _TOOL = '{"type":"function","function":{"name":"'
 _TYPES = ("string", "integer", "number", "boolean")
-JSON_ATOMS: tuple[str, ...] = (
+# Boilerplate of tool JSON and of the chat format, fixed by their shapes: a token each, matched before splitting.
+ATOMS: tuple[str, ...] = (
     # a list of tools, from its opening to its end
     "# Tools\n",
     f"[{_TOOL}",
@@ -119,6 +120,12 @@ JSON_ATOMS: tuple[str, ...] = (
     # ids of calls
     "functions.",
     "## Return of functions.",
+    # names in the headers of turns
+    "tool_declare",
+    "system",
+    "user",
+    "assistant",
+    "tool",
 )
 
 
@@ -148,7 +155,7 @@ class Tokenizer:
         A corpus too small for ``config.vocab_size`` gives a smaller vocabulary. Raises ValueError when
         the vocabulary has no room for bytes, atoms and special tokens.
         """
-        atoms = JSON_ATOMS if config.json_atoms else ()
+        atoms = ATOMS if config.json_atoms else ()
         num_merged = config.vocab_size - len(atoms) - len(SPECIAL_TOKENS)
         if num_merged < 256:
             least = config.vocab_size - num_merged + 256

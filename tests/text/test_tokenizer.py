@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from openk2.schema import ToolSpec
 from openk2.text.config import TokenizerConfig
-from openk2.text.tokenizer import JSON_ATOMS, SPECIAL_TOKENS, Tokenizer
+from openk2.text.tokenizer import ATOMS, SPECIAL_TOKENS, Tokenizer
 from tests.text.conftest import sample_texts
 
-SPECIAL_LITERALS = st.sampled_from([*SPECIAL_TOKENS, *JSON_ATOMS, "\n", "  ", "12345", "\u6f22\u5b57", "\0"])
+SPECIAL_LITERALS = st.sampled_from([*SPECIAL_TOKENS, *ATOMS, "\n", "  ", "12345", "\u6f22\u5b57", "\0"])
 TEXTS = st.lists(st.one_of(st.text(max_size=20), SPECIAL_LITERALS), max_size=6).map("".join)
 # Values as worlds make them: no character of JSON's own, nothing to escape.
 VALUES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9@._+ -]{0,20}", fullmatch=True).filter(lambda v: "functions." not in v)
@@ -90,8 +90,8 @@ def test_a_value_has_the_same_ids_wherever_it_stands(copy: Tokenizer, value: str
 
 
 def test_atoms_are_single_tokens_and_decode_to_their_text(copy: Tokenizer) -> None:
-    assert len(set(JSON_ATOMS)) == len(JSON_ATOMS)
-    for atom in JSON_ATOMS:
+    assert len(set(ATOMS)) == len(ATOMS)
+    for atom in ATOMS:
         token_ids = copy.encode(atom)
         assert len(token_ids) == 1, atom
         assert copy.decode(token_ids) == atom
