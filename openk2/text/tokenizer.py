@@ -181,12 +181,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``; never a special one. Lone surrogates, which are no characters, become U+FFFD."""
-        whole = text if text.isascii() else _without_surrogates(text)
-        return self._backend.encode(whole, add_special_tokens=False).ids
+        return self._backend.encode(_without_surrogates(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` for many texts at once, on all cores."""
-        whole = [text if text.isascii() else _without_surrogates(text) for text in texts]
+        whole = [_without_surrogates(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(whole, add_special_tokens=False)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
@@ -243,13 +242,12 @@ class Tokenizer:
 
 def _without(atoms: Sequence[str], texts: Iterable[str]) -> Iterator[str]:
     """The texts between the atoms: merges are not spent on what has a token already."""
-    if not atoms:
-        yield from texts
-        return
     pattern = re.compile("|".join(re.escape(atom) for atom in sorted(atoms, key=len, reverse=True)))
-    for text in texts:
-        yield from filter(None, pattern.split(text))
+    for text in map(_without_surrogates, texts):
+        yield from filter(None, pattern.split(text)) if atoms else (text,)
 
 
 def _without_surrogates(text: str) -> str:
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
