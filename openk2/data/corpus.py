@@ -96,5 +96,8 @@ def _parquet_texts(path: Path, text_field: str) -> Iterator[str]:
     with table:
         if text_field not in table.schema_arrow.names:
             raise ValueError(f"{path}: no column {text_field!r}; there is {', '.join(table.schema_arrow.names)}")
+        kind = table.schema_arrow.field(text_field).type
+        if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            raise ValueError(f"{path}: column {text_field!r} holds {kind}, not text")
         for batch in table.iter_batches(batch_size=256, columns=[text_field]):
             yield from (text or "" for text in batch.column(0).to_pylist())

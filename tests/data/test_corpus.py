@@ -65,6 +65,9 @@ def test_a_missing_path_and_a_missing_column_are_named(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="no column 'text'; there is body"):
         read(tmp_path)
+    pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="column 'text' holds int64, not text"):
+        read(tmp_path)
 
 
 def test_the_running_python_is_a_corpus() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from openk2.data.config import DataConfig, SourceConfig
 from openk2.data.copying import copying
@@ -154,5 +155,13 @@ def test_missing_and_cut_stores_are_named(store: Path, tmp_path: Path) -> None:
         open_documents(tmp_path / "store", "copying", "train")
 
 
-def test_a_large_vocabulary_takes_wider_tokens(store: Path) -> None:
+def test_a_large_vocabulary_takes_wider_tokens(store: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert open_documents(store, "copying", "train").tokens.dtype == np.uint16
+    backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
+    backend.add_tokens([f"word{number}." for number in range(70_000)])
+    (tmp_path / "a.txt").write_text("word69999.")
+    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "a.txt"),), row_length=64)
+    build(config, Tokenizer(backend), tmp_path / "corpus")
+    found = open_documents(tmp_path / "corpus", "files", "train")
+    assert found.tokens.dtype == np.uint32
+    assert found.tokens[1] == tokenizer.vocab_size + 69_999

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -135,8 +136,6 @@ def test_missing_sources_are_named(store: Path) -> None:
 
 
 def test_memory_stays_constant(store: Path) -> None:
-    import tracemalloc
-
     running = stream(store)
     for _ in range(100):
         next(running)
