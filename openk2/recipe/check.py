@@ -125,4 +125,6 @@ def _with_nulls(model: type[BaseModel], data: JSON) -> JSON:
             out[name] = None
         elif isinstance(value, dict) and inner is not None:
             out[name] = _with_nulls(inner, value)
+        elif isinstance(value, list) and inner is not None:
+            out[name] = [_with_nulls(inner, item) if isinstance(item, dict) else item for item in value]
     return out

@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from openk2.data.config import DataConfig
 from openk2.eval.config import EvalConfig
 from openk2.model.config import ModelConfig
 from openk2.recipe.check import check
@@ -41,6 +42,7 @@ class Recipe(BaseModel):
     threads: int = Field(default=2, ge=1, description="CPU threads; part of the recipe because sums depend on it.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one.")
     budget: Budget = Field(default_factory=Budget, description="Seconds each stage may take.")
+    data: DataConfig = Field(description="What to pre-train on.")
     tokenizer: TokenizerConfig = Field(description="The tokenizer, trained on the corpus.")
     model: ModelConfig = Field(description="The model's shape.")
     worlds: WorldsConfig = Field(default_factory=WorldsConfig, description="Apps, tasks and the teacher.")
@@ -60,6 +62,10 @@ class Recipe(BaseModel):
                 raise ValueError(
                     f"{name}.row_length {stage.row_length} exceeds model.max_positions {self.model.max_positions}"
                 )
+        if self.data.row_length != self.pretrain.row_length:
+            raise ValueError(
+                f"data.row_length {self.data.row_length} and pretrain.row_length {self.pretrain.row_length} must be equal"
+            )
         return self
 
     @property

@@ -37,6 +37,7 @@ class Toy(Strict):
     net: Net = Net()
     pretrain: Stage = Stage()
     extras: list[Stage] = []
+    nets: tuple[Net, ...] = ()
 
 
 ORIGIN = {("pretrain",): "low.toml", ("pretrain", "num_step"): "high.toml"}
@@ -72,8 +73,15 @@ def test_missing_key():
 def test_good_data_passes_with_tuples_nulls_and_whole_numbers_for_floats():
     toy = check(
         Toy,
-        {"name": "none", "net": {"q_rank": "none"}, "pretrain": {"layers": [3], "peak_lr": 1}},
+        {
+            "name": "none",
+            "net": {"q_rank": "none"},
+            "pretrain": {"layers": [3], "peak_lr": 1},
+            "nets": [{"q_rank": "none"}],
+        },
         {},
         "toy.toml",
     )
-    assert toy == Toy(name="none", net=Net(q_rank=None), pretrain=Stage(layers=(3,), peak_lr=1.0))
+    assert toy == Toy(
+        name="none", net=Net(q_rank=None), pretrain=Stage(layers=(3,), peak_lr=1.0), nets=(Net(q_rank=None),)
+    )
