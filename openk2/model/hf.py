@@ -78,11 +78,13 @@ def load_hf(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     model = _uninitialized(config, dtype)
     views = dict(released_tensors(model))
     _check_tensors(folder, shards, views, config.num_layers, released.get("num_nextn_predict_layers") or 0)
-    for name, view in views.items():
+    for name, entry in shards.entries.items():
+        if name not in views:
+            continue
         tensor = shards.read(name)
-        if name + _SCALE in shards.names:
+        if entry.dtype == _FP8:
             tensor = dequantize_blocks(tensor, shards.read(name + _SCALE))
-        view.copy_(tensor)
+        views[name].copy_(tensor)
     return model
 
 
@@ -161,20 +163,22 @@ def _check_quantization(released: Mapping[str, Any]) -> None:
 
 def _check_tensors(folder: Path, shards: Shards, views: Mapping[str, Tensor], num_layers: int, extra: int) -> None:
     """Refuse missing, unexpected or misshapen tensors before any data is read."""
+    stored = shards.entries
     shapes = {name: tuple(view.shape) for name, view in views.items()}
-    eight_bit = {n for n, view in views.items() if n in shards.names and view.dim() == 2 and shards.dtype(n) == _FP8}
+    eight_bit = {n for n, shape in shapes.items() if len(shape) == 2 and n in stored and stored[n].dtype == _FP8}
     shapes |= {name + _SCALE: scale_shape(*shapes[name]) for name in eight_bit}
-    if missing := shapes.keys() - shards.names:
+    if missing := shapes.keys() - stored.keys():
         raise ValueError(f"{folder}: lacks {_first_few(missing)}")
     predictors = tuple(f"model.layers.{layer}." for layer in range(num_layers, num_layers + extra))
-    ignored = {name for name in shards.names if name.endswith("rotary_emb.inv_freq") or name.startswith(predictors)}
-    if unexpected := shards.names - shapes.keys() - ignored:
+    ignored = {name for name in stored if name.endswith("rotary_emb.inv_freq") or name.startswith(predictors)}
+    if unexpected := stored.keys() - shapes.keys() - ignored:
         raise ValueError(f"{folder}: holds tensors this model has no place for: {_first_few(unexpected)}")
     for name, shape in shapes.items():
-        if shards.shape(name) != shape:
-            raise ValueError(f"{folder}: {name} has shape {shards.shape(name)}, config.json asks for {shape}")
-        if name not in eight_bit and shards.dtype(name) not in _FLOATS:
-            raise ValueError(f"{folder}: {name} has dtype {shards.dtype(name)}, not {', '.join(_FLOATS)} or {_FP8}")
+        entry = stored[name]
+        if entry.shape != shape:
+            raise ValueError(f"{folder}: {name} has shape {entry.shape}, config.json asks for {shape}")
+        if name not in eight_bit and entry.dtype not in _FLOATS:
+            raise ValueError(f"{folder}: {name} has dtype {entry.dtype}, not {', '.join(_FLOATS)} or {_FP8}")
 
 
 def _first_few(names: set[str]) -> str:
