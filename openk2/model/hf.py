@@ -7,6 +7,7 @@ row blocks. One walk over live views serves both directions.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -72,17 +73,20 @@ def load_hf(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     released = _read_json(folder / "config.json")
     try:
         config = config_from_hf(released)
-        _check_quantization(released)
+        _check_quantization(released.get("quantization_config") or {})
+        extra = _num_prediction_layers(released.get("num_nextn_predict_layers") or 0)
     except ValueError as error:
         raise ValueError(f"{folder}/{error}") from None
     model = _uninitialized(config, dtype)
     views = dict(released_tensors(model))
-    _check_tensors(folder, shards, views, config.num_layers, released.get("num_nextn_predict_layers") or 0)
-    for name, view in views.items():
+    _check_tensors(folder, shards, views, config.num_layers, extra)
+    for name, entry in shards.entries.items():
+        if name not in views:
+            continue
         tensor = shards.read(name)
-        if name + _SCALE in shards.names:
+        if entry.dtype == _FP8:
             tensor = dequantize_blocks(tensor, shards.read(name + _SCALE))
-        view.copy_(tensor)
+        views[name].copy_(tensor)
     return model
 
 
@@ -150,31 +154,46 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _check_quantization(released: Mapping[str, Any]) -> None:
-    quantization = released.get("quantization_config") or {}
-    method, block = quantization.get("quant_method", "fp8"), quantization.get("weight_block_size", [BLOCK, BLOCK])
+def _check_quantization(settings: Any) -> None:
+    if not isinstance(settings, dict):
+        raise ValueError(f"config.json: quantization_config must be an object, got {settings!r}")
+    method, block = settings.get("quant_method", "fp8"), settings.get("weight_block_size", [BLOCK, BLOCK])
     if method != "fp8" or block != [BLOCK, BLOCK]:
         raise ValueError(
             f"config.json: quantization_config must be fp8 in blocks of [{BLOCK}, {BLOCK}], got {method} in {block}"
         )
 
 
+def _num_prediction_layers(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"config.json: num_nextn_predict_layers must be a count, got {value!r}")
+    return value
+
+
 def _check_tensors(folder: Path, shards: Shards, views: Mapping[str, Tensor], num_layers: int, extra: int) -> None:
     """Refuse missing, unexpected or misshapen tensors before any data is read."""
+    stored = shards.entries
     shapes = {name: tuple(view.shape) for name, view in views.items()}
-    eight_bit = {n for n, view in views.items() if n in shards.names and view.dim() == 2 and shards.dtype(n) == _FP8}
+    eight_bit = {n for n, shape in shapes.items() if len(shape) == 2 and n in stored and stored[n].dtype == _FP8}
     shapes |= {name + _SCALE: scale_shape(*shapes[name]) for name in eight_bit}
-    if missing := shapes.keys() - shards.names:
+    if missing := shapes.keys() - stored.keys():
         raise ValueError(f"{folder}: lacks {_first_few(missing)}")
-    predictors = tuple(f"model.layers.{layer}." for layer in range(num_layers, num_layers + extra))
-    ignored = {name for name in shards.names if name.endswith("rotary_emb.inv_freq") or name.startswith(predictors)}
-    if unexpected := shards.names - shapes.keys() - ignored:
+    ignored = {
+        n for n in stored if n.endswith("rotary_emb.inv_freq") or num_layers <= _layer_of(n) < num_layers + extra
+    }
+    if unexpected := stored.keys() - shapes.keys() - ignored:
         raise ValueError(f"{folder}: holds tensors this model has no place for: {_first_few(unexpected)}")
     for name, shape in shapes.items():
-        if shards.shape(name) != shape:
-            raise ValueError(f"{folder}: {name} has shape {shards.shape(name)}, config.json asks for {shape}")
-        if name not in eight_bit and shards.dtype(name) not in _FLOATS:
-            raise ValueError(f"{folder}: {name} has dtype {shards.dtype(name)}, not {', '.join(_FLOATS)} or {_FP8}")
+        entry = stored[name]
+        if entry.shape != shape:
+            raise ValueError(f"{folder}: {name} has shape {entry.shape}, config.json asks for {shape}")
+        if name not in eight_bit and entry.dtype not in _FLOATS:
+            raise ValueError(f"{folder}: {name} has dtype {entry.dtype}, not {', '.join(_FLOATS)} or {_FP8}")
+
+
+def _layer_of(name: str) -> int:
+    found = re.match(r"model\.layers\.(\d{1,9})\.", name)
+    return int(found[1]) if found else -1
 
 
 def _first_few(names: set[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from openk2.model.config import ModelConfig, YarnConfig
-from openk2.model.rope import magnitude
+from openk2.model.rope import rotation_scale
 
 MODEL_TYPES = ("deepseek_v3", "kimi_k2")
 
@@ -81,45 +82,46 @@ def config_from_hf(released: Mapping[str, Any]) -> ModelConfig:
             fields[ours] = _WHEN_NULL[key]
     if not fields["num_experts"]:
         fields["num_dense_layers"] = fields["num_layers"]
-    fields["rope_theta"], fields["yarn"] = _rope_from_hf(released)
+    rope = released.get("rope_scaling") or released.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise ValueError(f"config.json: rope_scaling must be an object, got {rope!r}")
+    fields["rope_theta"] = rope.get("rope_theta", released.get("rope_theta"))
+    if fields["rope_theta"] is None:
+        raise ValueError("config.json: rope_theta is missing")
+    fields["yarn"] = _yarn_from_hf(rope)
     try:
-        return ModelConfig.model_validate(fields)
+        config = ModelConfig.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(_KEYS.get(str(part), str(part)) for part in first["loc"])
         raise ValueError(f"config.json: {where or 'shape'}: {first['msg']}") from None
+    implied = rotation_scale(config)
+    given = rope.get("attention_factor") or implied
+    if config.yarn and not (isinstance(given, float | int) and math.isclose(given, implied, rel_tol=1e-6)):
+        raise ValueError(f"config.json: rope attention_factor must be {implied!r}, as mscale implies, got {given!r}")
+    return config
 
 
-def _rope_from_hf(released: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]:
-    """Base and YaRN fields, from ``rope_scaling`` or the newer ``rope_parameters``."""
-    rope = released.get("rope_scaling") or released.get("rope_parameters") or {}
-    theta = rope.get("rope_theta", released.get("rope_theta"))
-    if theta is None:
-        raise ValueError("config.json: rope_theta is missing")
+def _yarn_from_hf(rope: Mapping[str, Any]) -> dict[str, Any] | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
-        return theta, None
+        return None
     if kind != "yarn":
         raise ValueError(f"config.json: rope type must be default or yarn, got {kind!r}")
     if rope.get("truncate", True) is not True:
         raise ValueError("config.json: rope truncate must be true")
+    for key in ("factor", "original_max_position_embeddings"):
+        if rope.get(key) is None:
+            raise ValueError(f"config.json: rope {key} is missing")
     # Absent fields mean what they mean in DeepSeek's own code.
-    yarn = {
-        "factor": rope.get("factor"),
-        "original_max_positions": rope.get("original_max_position_embeddings"),
+    return {
+        "factor": rope["factor"],
+        "original_max_positions": rope["original_max_position_embeddings"],
         "beta_fast": rope.get("beta_fast") or 32.0,
         "beta_slow": rope.get("beta_slow") or 1.0,
         "mscale": rope.get("mscale", 1.0),
         "mscale_all_dim": rope.get("mscale_all_dim", 0.0),
     }
-    for field, key in (("factor", "factor"), ("original_max_positions", "original_max_position_embeddings")):
-        if yarn[field] is None:
-            raise ValueError(f"config.json: rope {key} is missing")
-    given = rope.get("attention_factor")
-    implied = magnitude(yarn["factor"], yarn["mscale"]) / magnitude(yarn["factor"], yarn["mscale_all_dim"])
-    if given is not None and abs(given - implied) > 1e-6:
-        raise ValueError(f"config.json: rope attention_factor must be {implied:g}, as mscale implies, got {given}")
-    return theta, yarn
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -135,14 +137,14 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "num_nextn_predict_layers": 0,
         **_FIXED,
         "rope_theta": config.rope_theta,
-        "rope_scaling": None if config.yarn is None else _yarn_to_hf(config.yarn),
+        "rope_scaling": None if config.yarn is None else _yarn_to_hf(config.yarn, rotation_scale(config)),
         # Readers would otherwise assume ids of their own.
         "bos_token_id": None,
         "eos_token_id": None,
     }
 
 
-def _yarn_to_hf(yarn: YarnConfig) -> dict[str, Any]:
+def _yarn_to_hf(yarn: YarnConfig, attention_factor: float) -> dict[str, Any]:
     return {
         "type": "yarn",
         "factor": yarn.factor,
@@ -152,5 +154,5 @@ def _yarn_to_hf(yarn: YarnConfig) -> dict[str, Any]:
         "mscale": yarn.mscale,
         "mscale_all_dim": yarn.mscale_all_dim,
         # Said outright, because readers derive it differently when an mscale is 0.
-        "attention_factor": magnitude(yarn.factor, yarn.mscale) / magnitude(yarn.factor, yarn.mscale_all_dim),
+        "attention_factor": attention_factor,
     }

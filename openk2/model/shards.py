@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,41 +17,46 @@ INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-class Shards:
-    """Names, shapes and dtypes of all tensors at once; data only when asked for, from the mapped file.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file's header says of one tensor; ``dtype`` as safetensors writes it ("BF16", "F8_E4M3", …)."""
 
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Shards:
+    """The headers of all files at once, tensors only when asked for.
+
+    One file is mapped at a time, so that pages already read are let go: read in the order of ``entries``.
     Raises ValueError, in one line naming the file, for pickles, missing files, truncated or foreign ones.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file_of: dict[str, Any] = {}  # safe_open has no types
+        self.entries: dict[str, Entry] = {}
         for file in _files_in(folder):
-            try:
-                opened: Any = safe_open(file, framework="pt")
-                names = list(opened.keys())
-            except (SafetensorError, OSError) as error:
-                raise ValueError(f"{file}: not a whole safetensors file ({error})") from None
-            for name in names:
-                if name in self._file_of:
+            opened = self._open(file)
+            for name in opened.keys():  # noqa: SIM118 - no mapping
+                if name in self.entries:
                     raise ValueError(f"{file}: tensor {name} is in another shard too")
-                self._file_of[name] = opened
-
-    @property
-    def names(self) -> set[str]:
-        """Names of all tensors."""
-        return set(self._file_of)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape, without reading the tensor."""
-        return tuple(self._file_of[name].get_slice(name).get_shape())
-
-    def dtype(self, name: str) -> str:
-        """Dtype as safetensors writes it ("BF16", "F8_E4M3", …), without reading the tensor."""
-        return str(self._file_of[name].get_slice(name).get_dtype())
+                header = opened.get_slice(name)
+                self.entries[name] = Entry(file, tuple(header.get_shape()), str(header.get_dtype()))
 
     def read(self, name: str) -> Tensor:
         """The tensor."""
-        return self._file_of[name].get_tensor(name)
+        file = self.entries[name].file
+        if file != self._file:
+            self._open(file)
+        return self._opened.get_tensor(name)
+
+    def _open(self, file: Path) -> Any:
+        try:
+            # safe_open has no types.
+            self._file, self._opened = file, cast(Any, safe_open(file, framework="pt"))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file}: not a whole safetensors file ({error})") from None
+        return self._opened
 
 
 def _files_in(folder: Path) -> list[Path]:

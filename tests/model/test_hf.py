@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from openk2.model.config import ModelConfig, YarnConfig
@@ -228,6 +232,9 @@ def test_prediction_layers_are_left_aside(saved: Path) -> None:
     reconfigure(saved, num_nextn_predict_layers=1)
     rewrite(saved, lambda t: t.update({"model.layers.3.eh_proj.weight": torch.ones(4, 8)}))
     assert torch.equal(our_logits(load_hf(saved)), our_logits(build()))
+    for count in (0, "one"):
+        reconfigure(saved, num_nextn_predict_layers=count)
+        assert "eh_proj" in (message := refused(saved)) or "num_nextn_predict_layers" in message
 
 
 KIMI_K2 = {
@@ -318,6 +325,27 @@ def test_other_architectures_are_refused(changes: dict[str, Any], complaint: str
     assert "\n" not in str(refusal.value)
 
 
+JSON = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+)
+JSON |= st.dictionaries(st.sampled_from(["type", "rope_type", "factor", "mscale"]), JSON, max_size=2)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(KIMI_K2)), JSON, min_size=1, max_size=2), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_config_is_read_or_refused_in_one_line(changes: dict[str, Any], inside_rope: bool) -> None:
+    scaling = KIMI_K2["rope_scaling"]
+    assert isinstance(scaling, dict)
+    keys = [*sorted(scaling), "attention_factor", "truncate", "rope_theta"]
+    rope = {key: value for key, value in zip(keys, changes.values(), strict=False)}
+    changed = {"rope_scaling": {**scaling, **rope}} if inside_rope else changes
+    try:
+        config_from_hf(KIMI_K2 | changed)
+    except ValueError as refusal:
+        assert str(refusal).startswith("config.json: ")
+        assert "\n" not in str(refusal)
+
+
 def refused(folder: Path) -> str:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - callers check the text
         load_hf(folder)
@@ -358,6 +386,8 @@ def test_fp8_without_scales_or_with_other_blocks_is_refused(saved: Path) -> None
     assert f"lacks {name}_scale_inv" in refused(saved)
     rewrite(saved, lambda t: t.update({f"{name}_scale_inv": torch.ones(2, 2)}))
     assert "scale_inv has shape" in refused(saved)
+    reconfigure(saved, quantization_config="fp8")
+    assert "quantization_config must be an object" in refused(saved)
     reconfigure(saved, quantization_config={"quant_method": "fp8", "weight_block_size": [64, 64]})
     assert "quantization_config" in refused(saved)
 
@@ -414,3 +444,20 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
+
+
+def test_loading_needs_the_memory_of_one_model(tmp_path: Path) -> None:
+    ours = Transformer(ModelConfig(**PLAIN | {"hidden_size": 512, "moe_intermediate_size": 512, "num_experts": 24}))
+    save_hf(ours, tmp_path / "model", max_shard_bytes=10_000_000)
+    size = sum(parameter.numel() for parameter in ours.parameters()) * 2
+    assert size > 70_000_000
+    code = f"""
+import resource, torch
+from pathlib import Path
+from openk2.model.hf import load_hf
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = load_hf(Path({str(tmp_path / "model")!r}), dtype=torch.bfloat16)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    spent = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert spent < size + 30_000_000
