@@ -18,6 +18,7 @@ class EvalConfig(BaseModel):
     max_turns: int = Field(8, gt=0, description="assistant turns an episode may take")
     max_tokens: int = Field(512, gt=0, description="tokens the policy may sample in an episode")
     concurrency: int = Field(64, gt=0, description="episodes in flight at once: the engine batches them")
+    heldout_batches: int = Field(32, gt=0, description="micro-batches of held-out text scored for bits per byte")
     seed: int = Field(0, description="episode seeds derive from it, the task and the sample's number")
 
     @model_validator(mode="after")

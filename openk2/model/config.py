@@ -73,6 +73,10 @@ class ModelConfig(BaseModel):
                 )
             if self.num_experts % self.num_expert_groups:
                 raise ValueError(f"num_experts {self.num_experts} is no multiple of {self.num_expert_groups} groups")
+            if self.num_experts // self.num_expert_groups < 2 <= self.num_expert_groups:
+                raise ValueError(
+                    f"a group is scored by its two best experts: {self.num_expert_groups} groups are too many"
+                )
             if self.num_groups_per_token > self.num_expert_groups:
                 raise ValueError(
                     f"num_groups_per_token {self.num_groups_per_token} exceeds num_expert_groups {self.num_expert_groups}"

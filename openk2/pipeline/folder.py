@@ -1,13 +1,13 @@
 """A run's folder: whose it is, which stages are done, what each took.
 
-    runs/NAME/recipe.toml              the resolved recipe
-    runs/NAME/tokenizer.json
-    runs/NAME/corpus/                  token files
-    runs/NAME/worlds/                  traces, rejects, funnel, documents
-    runs/NAME/{pretrain,sft,sft_control,rl}/   metrics.jsonl, checkpoints/, tensorboard/
-    runs/NAME/eval/                    STAGE-SET.jsonl
-    runs/NAME/STAGE/done.json          written last: the stage is finished
-    runs/NAME/summary.json, report.html
+runs/NAME/recipe.toml              the resolved recipe
+runs/NAME/tokenizer.json
+runs/NAME/corpus/                  token files
+runs/NAME/worlds/                  traces, rejects, funnel, documents
+runs/NAME/{pretrain,sft,sft_control,rl}/   metrics.jsonl, checkpoints/, tensorboard/
+runs/NAME/eval/                    STAGE-SET.jsonl
+runs/NAME/STAGE/done.json          written last: the stage is finished
+runs/NAME/summary.json, report.html
 """
 
 from __future__ import annotations

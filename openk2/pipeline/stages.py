@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from openk2.agent import Budget, run_episode
 from openk2.data import store
 from openk2.data.config import DataConfig, SourceConfig
 from openk2.data.corpus import mixed_texts
-from openk2.data.stream import TokenStream
+from openk2.data.stream import TokenStream, heldout_batches
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.eval.harness import evaluate
@@ -60,8 +59,7 @@ def run_stage(stage: str, recipe: Recipe, folder: Path) -> None:
     if stage not in order:
         raise ValueError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(order)}")
     for each in order[: order.index(stage) + 1]:
-        if each != "sft_control" or stage == "eval":
-            opened.carry_out(each, WORK[each])
+        opened.carry_out(each, WORK[each])
 
 
 def _stages(recipe: Recipe) -> list[str]:
@@ -96,10 +94,6 @@ def make_worlds(run: Run) -> Done:
         for text in documents(recipe.worlds, recipe.worlds.num_documents):
             out.write(json.dumps({"text": text}) + "\n")
     beside.rename(folder / "documents.jsonl")
-    with (folder / "dialogues.tmp").open("w") as out:
-        for messages in demonstrations(recipe.worlds.num_gym_demonstrations):
-            out.write(json.dumps({"messages": [message.to_json() for message in messages], "tools": []}) + "\n")
-    (folder / "dialogues.tmp").rename(folder / "gym.jsonl")
     return {"funnel": funnel.to_json()}
 
 
@@ -177,7 +171,7 @@ def sft_control(run: Run) -> Done:
     finished = run.done("rl")
     assert finished is not None, "the control is measured against reinforcement learning"
     seconds = [row["seconds"] for row in read_metrics(run.folder / "sft" / "metrics.jsonl")]
-    a_step = statistics.median(after - before for before, after in zip(seconds, seconds[1:], strict=False))
+    a_step = statistics.median(after - before for before, after in pairwise(seconds))
     return _fine_tune(run, "sft_control", "sft", max(1, round(finished["seconds"] / a_step)))
 
 
@@ -235,8 +229,10 @@ def rl(run: Run) -> Done:
 
 def _dialogues(run: Run, row_length: int, batch_rows: int, *, seed: int) -> DialogueStream:
     chat = run.chat_format()
-    worlds = run.folder / "worlds"
-    dialogues = read_dialogues(worlds / "traces.jsonl", chat) + read_dialogues(worlds / "gym.jsonl", chat)
+    dialogues = read_dialogues(run.folder / "worlds" / "traces.jsonl", chat)
+    assert run.recipe.sft is not None
+    for family, limit in run.recipe.sft.questions.items():
+        dialogues += [chat.encode(messages) for messages in demonstrations(run.recipe.worlds, family, limit)]
     return DialogueStream(
         dialogues, row_length=row_length, batch_rows=batch_rows, pad_id=chat.tokenizer.pad_id, seed=seed
     )
@@ -258,8 +254,11 @@ def _speed(run: Run, stage: str) -> float:
 def _bits_per_byte(run: Run, model: Transformer) -> float:
     config = run.recipe.pretrain
     sources = [source.name for source in run.recipe.data.sources]
-    batches = store_batches(run.folder / "corpus", sources, config.row_length, config.micro_batch_rows)
-    return bits_per_byte(model, islice(batches, run.recipe.eval.heldout_batches), run.compute)
+    batches = heldout_batches(
+        run.folder / "corpus", sources, row_length=config.row_length, batch_rows=config.micro_batch_rows
+    )
+    some = islice(batches, run.recipe.eval.heldout_batches)
+    return bits_per_byte(model, some, run.compute.device, bf16=run.compute.bf16)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -268,16 +267,75 @@ def _bits_per_byte(run: Run, model: Transformer) -> float:
 
 
 def evaluate_all(run: Run) -> Done:
-    """Every trained model on every set of held-out tasks."""
-    config = run.recipe.eval
-    models = {"base": "pretrain", "sft": "sft", "sft_control": "sft_control", "rl": "rl"}
-    for stage, after in models.items():
+    """Every trained model on every set of held-out tool tasks."""
+    for stage, after in (("base", "pretrain"), ("sft", "sft"), ("sft_control", "sft_control"), ("rl", "rl")):
         if run.done(after) is None:
             continue
         engine = _engine(run, run.model_after(after), run.recipe.model.max_positions)
         for task_set, split in EVAL_SETS.items():
-            some = tasks("tools", run.recipe.worlds, split)[: config.tasks_per_set]
-            _evaluate(run, engine, stage, task_set, some, avg=False)
-            if config.avg_k:
-                _evaluate(run, engine, stage, task_set, some[: config.avg_tasks_per_set], avg=True)
+            some = tasks("tools", run.recipe.worlds, split)[: run.recipe.eval.tasks_per_set]
+            _evaluate(run, engine, stage, task_set, some)
+            if run.recipe.eval.avg_k:
+                _evaluate(run, engine, stage, task_set, some[: run.recipe.eval.avg_tasks_per_set], avg=True)
     return {}
+
+
+def _evaluate(run: Run, engine: Engine, stage: str, task_set: str, some: Sequence[Task], *, avg: bool = False) -> None:
+    """Pass@1, or Avg@k, of one model on one set; what an interrupted evaluation finished is kept."""
+    config = run.recipe.eval
+    budget = Budget(config.max_turns, config.max_tokens)
+    num_samples, temperature = (config.avg_k, config.avg_temperature) if avg else (1, config.temperature)
+    with Progress(run.console) as progress:
+        words = f"{stage} on {task_set}" + (f", Avg@{num_samples}" if avg else "")
+        bar = progress.add_task(words, total=num_samples * len(some))
+        results = asyncio.run(
+            evaluate(
+                engine,
+                partial(make_env, "tools", run.recipe.worlds),
+                some,
+                run_episode=partial(run_episode, budget=budget, chat=engine.chat),
+                sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
+                concurrency=config.concurrency,
+                out_path=eval_path(run.folder, stage, task_set, avg=avg),
+                policy_id=f"{run.recipe.fingerprint}/{stage}",
+                seed=config.seed,
+                num_samples=num_samples,
+                app_of=lambda task: task.tags[0],
+                on_trace=lambda _: progress.advance(bar),
+            )
+        )
+    if not avg:
+        rate = results.pass_at_1()
+        run.say(f"  {stage} on {task_set}: {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n}")
+
+
+def report(run: Run) -> None:
+    """``summary.json`` and ``report.html`` of what is done so far."""
+    done = {stage: finished for stage in _stages(run.recipe) if (finished := run.done(stage))}
+    speeds = {stage: left["tokens_per_second"] for stage, left in done.items() if "tokens_per_second" in left}
+    bits = {stage: left["bits_per_byte"] for stage, left in done.items() if "bits_per_byte" in left}
+    write_json(
+        run.folder / "summary.json",
+        {
+            "recipe": run.recipe.name,
+            **run.describe(),
+            "seconds": {stage: round(left["seconds"], 1) for stage, left in done.items()},
+            "budget_seconds": {stage: run.budget(stage) for stage in done},
+            "peak_rss_bytes": max((left["peak_rss_bytes"] for left in done.values()), default=0),
+            "tokens_per_second": speeds,
+            "heldout_bits_per_byte": bits,
+            **summarize(run.folder),
+        },
+    )
+    run.say(f"report: {write_report(run.folder)}")
+
+
+WORK: Mapping[str, Callable[[Run], Done]] = {
+    "worlds": make_worlds,
+    "corpus": make_corpus,
+    "pretrain": pretrain,
+    "sft": sft,
+    "rl": rl,
+    "sft_control": sft_control,
+    "eval": evaluate_all,
+}

@@ -24,7 +24,7 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: float = Field(default=30, gt=0, description="Reading the corpus, training the tokenizer, writing tokens.")
+    corpus: float = Field(default=30, gt=0, description="Reading the corpus, training the tokenizer, writing tokens.")
     worlds: float = Field(default=30, gt=0, description="Making tasks and playing the teacher's trajectories.")
     pretrain: float = Field(default=150, gt=0, description="Pre-training.")
     sft: float = Field(default=180, gt=0, description="Supervised fine-tuning.")

@@ -20,3 +20,4 @@ class TokenizerConfig(BaseModel):
     json_atoms: bool = Field(
         False, description="Give the fixed boilerplate of tool JSON and turn headers one token a piece."
     )
+    train_chars: int = Field(3_000_000, gt=0, description="Characters of the corpus that merges are learnt from.")

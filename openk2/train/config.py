@@ -32,6 +32,10 @@ class PretrainConfig(StageConfig):
 class SFTConfig(StageConfig):
     """Supervised fine-tuning on verified dialogues (K2 §3.1)."""
 
+    questions: dict[str, PositiveInt] = Field(
+        default_factory=dict, description="single-turn questions shown with their answers, by family"
+    )
+
 
 class RLConfig(StageConfig):
     """Reinforcement learning with verifiable rewards (K2 §3.2). ``batch_rows`` counts rollouts of one pass."""
@@ -41,7 +45,9 @@ class RLConfig(StageConfig):
     families: dict[str, PositiveFloat] = Field(description="task families and their share of the prompts")
     objective: Literal["sequence", "token"] = Field(default="token", description="form of the K1.5 objective")
     tau: PositiveFloat = Field(default=0.1, description="τ, the pull towards the sampling policy")
-    temperature: tuple[PositiveFloat, PositiveFloat] = Field(default=(1.0, 1.0), description="sampling, first and last step")
+    temperature: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(1.0, 1.0), description="sampling, first and last step"
+    )
     max_tokens: PositiveInt = Field(default=192, description="tokens an episode may sample; beyond, cut and scored 0")
     max_turns: PositiveInt = Field(default=6, description="assistant turns of an episode")
     ptx_weight: float = Field(default=0.0, ge=0, description="weight of the language-model loss on SFT dialogues")

@@ -27,6 +27,8 @@ class WorldsConfig(BaseModel):
     num_undemonstrated: int = Field(8192, ge=1, description="RL tasks of undemonstrated apps and kinds.")
     num_undemonstrated_heldout: int = Field(1024, ge=1, description="The same, on unseen values.")
     num_unseen_domain: int = Field(512, ge=1, description="Tasks of the unseen apps, on unseen values.")
+    num_documents: int = Field(3000, ge=0, description="Pre-training documents about the worlds.")
+    documents_weight: float = Field(1.0, ge=0, description="Their weight among the data sources; 0 leaves them out.")
     share_renamed: float = Field(0.8, ge=0, le=1, description="Share of training tasks whose app is renamed.")
     num_tools: tuple[int, int] = Field(
         (2, 3), description="Fewest and most tools declared; at least one of them is not needed."
