@@ -91,5 +91,5 @@ def test_no_call_raises_and_no_answer_repeats_what_it_was_sent(name, data):
     )
     result = execute(BANK, bank(), name, arguments)
     assert isinstance(result.get("error"), str) or "error" not in result
-    marked = execute(BANK, bank(), name, {key: "ZEBRA" for key in names})
+    marked = execute(BANK, bank(), name, dict.fromkeys(names, "ZEBRA"))
     assert "ZEBRA" not in json.dumps(marked)

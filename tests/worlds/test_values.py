@@ -32,6 +32,7 @@ def test_a_pool_never_repeats_itself():
     pool = Pool(Random(0), heldout=True)
     codes = [pool.code() for _ in range(100)]
     assert len(set(codes)) == 100
+    few = [amount for amount in range(10, 21) if is_heldout(amount)]
+    assert sorted(pool.amount(10, 20) for _ in few) == few
     with pytest.raises(ValueError, match="no amount"):
-        for _ in range(20):
-            pool.amount(10, 20)
+        pool.amount(10, 20)
