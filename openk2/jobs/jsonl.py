@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-
 dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from random import Random
 from openk2.worlds.spec import Field
 
 SYLLABLES = tuple(consonant + vowel for consonant in "bdfgjklmnprstvz" for vowel in "aeiou")
-ENDINGS = ("", "", "", "", "", "n", "r", "s")
+ENDINGS = ("",) * 9 + ("n", "r", "s")
 LETTERS = "ABCDEFGHJKLMNPRSTVWXYZ"
 HELDOUT_SHARE = 4  # one value in so many is held out
 
