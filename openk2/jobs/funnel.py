@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-
-from openk2.schema import JSON
+from typing import Any
 
 
 @dataclass
@@ -23,9 +22,9 @@ class Funnel:
         """Count a record that ``stage`` turned away."""
         self.rejected.setdefault(stage, Counter())[reason] += 1
 
-    def to_json(self) -> JSON:
+    def to_json(self) -> dict[str, Any]:
         """``{stage: {"kept", "rejected", "reasons": {reason: count}}}``, most frequent reason first."""
-        out: JSON = {}
+        out: dict[str, Any] = {}
         for stage in dict.fromkeys([*self.kept, *self.rejected]):
             reasons = self.rejected.get(stage, Counter())
             out[stage] = {

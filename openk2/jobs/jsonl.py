@@ -8,14 +8,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-
-from openk2.schema import JSON
+from typing import Any
 
 dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 log = logging.getLogger(__name__)
 
 
-def read(path: Path) -> Iterator[JSON]:
+def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, in order. A torn last line is reported and dropped.
 
     Raises ValueError, naming file and line, for a line within the file that is no JSON object.
@@ -42,7 +41,7 @@ class Appender:
         _mend(path)
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def write(self, record: JSON) -> None:
+    def write(self, record: dict[str, Any]) -> None:
         """Append one record. Raises OSError when the disk takes no whole line."""
         line = (dump(record) + "\n").encode()
         written = os.write(self._handle, line)
@@ -61,7 +60,7 @@ class Appender:
         self.close()
 
 
-def _parse(line: bytes) -> JSON | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     """The object on a line, or None. A line cut short never parses: its closing brace is missing."""
     try:
         record = json.loads(line)

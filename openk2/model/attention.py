@@ -84,17 +84,16 @@ class LatentAttention(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        cos_BTP: Tensor,
-        sin_BTP: Tensor,
+        turns_BTP: Tensor,
         visible: Blocks | BlockMask | None = None,
         cache: LatentCache | None = None,
     ) -> Tensor:
         """Attend to what is ``visible`` in this batch (None: causal); with a ``cache``, its own mask rules."""
         c = self.config
-        q_BTHK = rope.rotate(self._queries(x_BTD), cos_BTP, sin_BTP)
+        q_BTHK = rope.rotate(self._queries(x_BTD), turns_BTP)
         latent_BTC, k_rope_BTR = self.kv_a_proj_with_mqa(x_BTD).split((c.kv_lora_rank, c.qk_rope_head_dim), dim=-1)
         latent_BTC = self.kv_a_layernorm(latent_BTC)
-        k_rope_BT1R = rope.rotate(k_rope_BTR.unsqueeze(-2), cos_BTP, sin_BTP)
+        k_rope_BT1R = rope.rotate(k_rope_BTR.unsqueeze(-2), turns_BTP)
         if cache is None:
             out_BTHV = self._expanded(q_BTHK, latent_BTC, k_rope_BT1R, visible or visibility(None, x_BTD))
         else:

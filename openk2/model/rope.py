@@ -58,43 +58,43 @@ def softmax_scale(config: ModelConfig) -> float:
     return scale
 
 
-def rotate(x_BTHK: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
-    """Turn each interleaved pair of the last R entries by its angle; entries before them stay.
-
-    The turned part holds all first members, then all second ones: queries and keys are permuted
-    alike, so their products are those of the interleaved form.
-    """
-    cos, sin = cos_BTP.unsqueeze(-2), sin_BTP.unsqueeze(-2)
-    return rotate_plain(x_BTHK, cos, sin) if x_BTHK.is_cuda else _Rotate.apply(x_BTHK, cos, sin)
+def turns(config: ModelConfig, positions_BT: Tensor, inv_freq_P: Tensor) -> Tensor:
+    """Each pair's rotation at each position, as a complex number e^(i·angle) (scaled by YaRN), [B, T, P]."""
+    angles_BTP = positions_BT.unsqueeze(-1).to(inv_freq_P.dtype) * inv_freq_P
+    return torch.polar(torch.full_like(angles_BTP, rotation_scale(config)), angles_BTP)
 
 
-def rotate_plain(x_BTHK: Tensor, cos_BT1P: Tensor, sin_BT1P: Tensor) -> Tensor:
-    """The turn itself, by autograd: the reference."""
-    width = 2 * cos_BT1P.shape[-1]
+def rotate(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
+    """Turn each interleaved pair (2p, 2p+1) of the last R entries; entries before them stay."""
+    return _Rotate.apply(x_BTHK, turns_BTP.unsqueeze(-2))
+
+
+def rotate_plain(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
+    """The same in real numbers, by autograd: the reference."""
+    width = 2 * turns_BTP.shape[-1]
+    cos, sin = turns_BTP.real.unsqueeze(-2), turns_BTP.imag.unsqueeze(-2)
     rest, first, second = x_BTHK[..., :-width], x_BTHK[..., -width::2], x_BTHK[..., 1 - width :: 2]
-    turned = (first * cos_BT1P - second * sin_BT1P, second * cos_BT1P + first * sin_BT1P)
-    return torch.cat((rest, *(half.to(x_BTHK.dtype) for half in turned)), dim=-1)
+    turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((rest, turned.flatten(-2).to(x_BTHK.dtype)), dim=-1)
 
 
 class _Rotate(torch.autograd.Function):
-    """One copy, in which the last entries are overwritten; backward likewise, with the angles turned back."""
+    """A complex product: pairs are adjacent, so nothing is shuffled; backward turns back."""
 
     @staticmethod
-    def forward(ctx: Any, x_BTHK: Tensor, cos_BT1P: Tensor, sin_BT1P: Tensor) -> Tensor:
-        ctx.save_for_backward(cos_BT1P, sin_BT1P)
-        turned = x_BTHK.clone(memory_format=torch.contiguous_format)
-        pairs = cos_BT1P.shape[-1]
-        first, second = x_BTHK[..., -2 * pairs :: 2], x_BTHK[..., 1 - 2 * pairs :: 2]
-        turned[..., -2 * pairs : -pairs] = (first * cos_BT1P).addcmul_(second, sin_BT1P, value=-1)
-        turned[..., -pairs:] = (second * cos_BT1P).addcmul_(first, sin_BT1P)
-        return turned
+    def forward(ctx: Any, x_BTHK: Tensor, turns_BT1P: Tensor) -> Tensor:
+        ctx.save_for_backward(turns_BT1P)
+        return _turn(x_BTHK, turns_BT1P)
 
     @staticmethod
-    def backward(ctx: Any, grad_BTHK: Tensor) -> tuple[Tensor, None, None]:
-        cos_BT1P, sin_BT1P = ctx.saved_tensors
-        turned_back = grad_BTHK.clone(memory_format=torch.contiguous_format)
-        pairs = cos_BT1P.shape[-1]
-        first, second = grad_BTHK[..., -2 * pairs : -pairs], grad_BTHK[..., -pairs:]
-        turned_back[..., -2 * pairs :: 2] = (first * cos_BT1P).addcmul_(second, sin_BT1P)
-        turned_back[..., 1 - 2 * pairs :: 2] = (second * cos_BT1P).addcmul_(first, sin_BT1P, value=-1)
-        return turned_back, None, None
+    def backward(ctx: Any, grad_BTHK: Tensor) -> tuple[Tensor, None]:
+        (turns_BT1P,) = ctx.saved_tensors
+        return _turn(grad_BTHK, turns_BT1P.conj()), None
+
+
+def _turn(x_BTHK: Tensor, turns_BT1P: Tensor) -> Tensor:
+    rest_BTHN, pairs_BTHR = x_BTHK.tensor_split((-2 * turns_BT1P.shape[-1],), dim=-1)
+    real = torch.promote_types(pairs_BTHR.dtype, turns_BT1P.real.dtype)
+    pairs_BTHP = torch.view_as_complex(pairs_BTHR.to(real).contiguous().unflatten(-1, (-1, 2)))
+    turned_BTHR = torch.view_as_real(pairs_BTHP * turns_BT1P).flatten(-2).to(x_BTHK.dtype)
+    return torch.cat((rest_BTHN, turned_BTHR), dim=-1)

@@ -36,15 +36,14 @@ class Layer(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        cos_BTP: Tensor,
-        sin_BTP: Tensor,
+        turns_BTP: Tensor,
         visible: Blocks | BlockMask | None,
         cache: LatentCache | None,
         routing: Routing | None,
         dispatch: Dispatch,
     ) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BTP, sin_BTP, visible, cache)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), turns_BTP, visible, cache)
         normed_BTD = self.post_attention_layernorm(x_BTD)
         if isinstance(self.mlp, MoE):
             return x_BTD + self.mlp(normed_BTD, routing, dispatch)
@@ -134,12 +133,10 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """What the head sees: final (normed) hidden states [B, T, D]. Arguments as in ``forward``."""
         x_BTD = tokens_or_hidden if self.embed_tokens is None else self.embed_tokens(tokens_or_hidden)
-        angles_BTP = positions.unsqueeze(-1).float() * self.inv_freq_P
-        scale = rope.rotation_scale(self.config)
-        cos_BTP, sin_BTP = (angles_BTP.cos() * scale).to(x_BTD.dtype), (angles_BTP.sin() * scale).to(x_BTD.dtype)
+        turns_BTP = rope.turns(self.config, positions, self.inv_freq_P)
         visible = visibility(doc_ids, x_BTD) if cache is None else None
         for layer in self.layers.values():
-            x_BTD = layer(x_BTD, cos_BTP, sin_BTP, visible, cache, routing, dispatch)
+            x_BTD = layer(x_BTD, turns_BTP, visible, cache, routing, dispatch)
         return x_BTD if self.norm is None else self.norm(x_BTD)
 
     def routers(self) -> list[Router]:

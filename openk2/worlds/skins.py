@@ -17,7 +17,7 @@ from openk2.worlds.wordbank import FIELDS, NOUNS, STATES, VERBS
 OP_VERBS = {
     "get": ("get", "read", "fetch", "show", "lookup", "view", "load", "describe", "inspect", "open"),
     "find": ("find", "search", "locate", "seek", "query", "match", "resolve"),
-    "create": ("create", "new", "make", "register", "add", "enter"),
+    "create": ("create", "build", "make", "register", "add", "enter"),
     "set": ("set", "change", "update", "modify", "put", "write", "correct"),
 }
 KEYS = ("{noun}_id", "{noun}_id", "id", "{noun}_ref", "{noun}_no", "{noun}_code", "{noun}", "ref", "key")

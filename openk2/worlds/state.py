@@ -12,6 +12,7 @@ from openk2.schema import JSON
 from openk2.worlds.spec import App, Entity
 
 Rows = dict[str, dict[str, dict[str, Any]]]  # entity name → key → field → value (key included)
+canonical = json.JSONEncoder(sort_keys=True).encode
 
 
 class State:
@@ -77,7 +78,7 @@ class State:
 
     def hash(self) -> str:
         """Hash of the sorted logical rows: equal states hash alike whatever their history."""
-        return hashlib.sha256(json.dumps(self.rows(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(canonical(self.rows()).encode()).hexdigest()
 
     def snapshot(self) -> JSON:
         """All there is to know, as plain JSON."""

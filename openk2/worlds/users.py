@@ -14,7 +14,7 @@ FRAMES = (
     "{act}, please.",
     "{act} now.",
     "Next: {act}.",
-    "{act} for me.",
+    "Now {act}.",
     "Just {act}.",
 )
 
@@ -31,7 +31,7 @@ REQUESTS: Mapping[str, tuple[str, ...]] = {
     "find": (
         "Which {entity} has the {by} {value}?",
         "Find the {entity} with {by} {value}.",
-        "Who or what {entity} has {by} {value}?",
+        "What is the {entity} with {by} {value}?",
         "{by} is {value}: what {entity}?",
         "I need the {entity} with {by} {value}.",
         "{by} {value}: which {entity}?",
@@ -82,7 +82,7 @@ ACTS: Mapping[str, tuple[str, ...]] = {
         "{verb} a {entity} with {pairs}",
         "{verb} a new {entity}: {pairs}",
         "{verb} one {entity} ({pairs})",
-        "{verb} a {entity} for me, {pairs}",
+        "{verb} {entity}: {pairs}",
     ),
 }
 

@@ -12,7 +12,7 @@ from random import Random
 from openk2.worlds.spec import Field
 
 SYLLABLES = tuple(consonant + vowel for consonant in "bdfgjklmnprstvz" for vowel in "aeiou")
-ENDINGS = ("", "", "", "", "", "n", "r", "s")
+ENDINGS = ("",) * 9 + ("n", "r", "s")
 LETTERS = "ABCDEFGHJKLMNPRSTVWXYZ"
 HELDOUT_SHARE = 4  # one value in so many is held out
 
@@ -52,12 +52,12 @@ class Pool:
                 return self.code()
 
     def word(self) -> str:
-        """A pseudo-word of two or three syllables."""
+        """A pseudo-word of two, seldom three, syllables."""
         # Indexing by random() rather than choice(): words are most of what a task costs.
         random, count = self._rng.random, len(SYLLABLES)
         while True:
             word = SYLLABLES[int(random() * count)] + SYLLABLES[int(random() * count)]
-            if random() < 0.25:
+            if random() < 0.1:
                 word += SYLLABLES[int(random() * count)]
             word += ENDINGS[int(random() * len(ENDINGS))]
             if self._take(word):

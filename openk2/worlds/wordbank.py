@@ -30,7 +30,7 @@ FIELDS = _words(
     volume wage wait width wing yield"""
 )
 VERBS = _words(
-    """accept activate adopt advance allow announce apply arm assign ban begin block boost build burn call capture carry
+    """accept activate adopt advance allow announce apply arm assign ban begin block boost burn call capture carry
     check claim clean clear collect compress convert cool copy cover cut defer demote detach disable drain drop edit eject
     elect enable end_now enlist erase escalate examine exclude extend fetch_back fill fix flag flush fold forbid forward
     free hide hire hold honour import_in insert invite issue join keep kill label launch lend lift light link load lower mark
