@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openk2.engine import sampler
+from openk2.schema import Sampling
+
+NUM = 20_000
+
+
+def drawn(logits: list[float], temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> torch.Tensor:
+    """Shares of each token over many draws."""
+    uniforms = sampler.uniforms(np.full(NUM, 7, dtype=np.uint64), np.arange(NUM, dtype=np.uint64))
+    tokens, _ = sampler.draw(
+        torch.tensor(logits).expand(NUM, -1),
+        torch.full((NUM,), temperature),
+        torch.full((NUM,), top_p),
+        torch.full((NUM,), top_k),
+        torch.from_numpy(uniforms),
+    )
+    return torch.bincount(tokens, minlength=len(logits)) / NUM
+
+
+def test_draws_follow_the_softmax() -> None:
+    logits = [0.0, 1.0, -1.0, 2.0, -30.0]
+    for temperature in (0.5, 1.0, 2.0):
+        expected = (torch.tensor(logits) / temperature).softmax(-1)
+        torch.testing.assert_close(drawn(logits, temperature), expected, atol=0.015, rtol=0)
+
+
+def test_cuts() -> None:
+    logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().tolist()
+    assert drawn(logits, top_k=2).nonzero().flatten().tolist() == [1, 3]
+    torch.testing.assert_close(drawn(logits, top_k=2)[1], torch.tensor(4 / 7), atol=0.015, rtol=0)
+    assert drawn(logits, top_p=0.65).nonzero().flatten().tolist() == [1, 3]
+    assert drawn(logits, top_p=0.75).nonzero().flatten().tolist() == [1, 2, 3]
+    assert drawn(logits, top_p=1e-9).tolist() == [0, 1, 0, 0]
+    # top-p holds for what top-k left: 0.4 of 0.9 is less than half.
+    assert drawn(logits, top_k=3, top_p=0.4).nonzero().flatten().tolist() == [1]
+
+
+def test_a_cut_in_one_row_leaves_the_others_alone_and_keeps_the_full_logprob() -> None:
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.tensor([0.3, 0.9, 0.99], dtype=torch.float64)
+    plain, no_cut = torch.ones(3), torch.zeros(3, dtype=torch.int64)
+    tokens, _ = sampler.draw(logits, plain, plain, no_cut, uniforms)
+    cut_tokens, logprobs = sampler.draw(logits, plain, torch.tensor([1.0, 0.1, 1.0]), no_cut, uniforms)
+    assert cut_tokens[[0, 2]].tolist() == tokens[[0, 2]].tolist()
+    expected = logits.log_softmax(-1).gather(1, cut_tokens[:, None]).squeeze(1)
+    torch.testing.assert_close(logprobs, expected)
+
+
+def test_greedy_gives_the_argmax_and_its_plain_logprob() -> None:
+    logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
+    temperature = torch.tensor([0.0, 1.0, 0.0, 0.5])
+    tokens, logprobs = sampler.draw(
+        logits, temperature, torch.ones(4), torch.zeros(4, dtype=torch.int64), torch.full((4,), 0.999).double()
+    )
+    assert tokens[[0, 2]].tolist() == logits.argmax(-1)[[0, 2]].tolist()
+    torch.testing.assert_close(logprobs[0], logits[0].log_softmax(-1).max())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+    st.floats(0, 1 - 2**-52),
+    st.floats(0.01, 1.0),
+    st.integers(0, 50),
+)
+def test_only_possible_tokens_are_drawn(logits: list[float], uniform: float, top_p: float, top_k: int) -> None:
+    row = torch.tensor([logits], dtype=torch.float32)
+    for u in (uniform, 0.0, 1 - 2**-52):
+        tokens, logprobs = sampler.draw(
+            row, torch.ones(1), torch.tensor([top_p]), torch.tensor([top_k]), torch.tensor([u], dtype=torch.float64)
+        )
+        assert torch.isfinite(logprobs).all()
+        assert row.softmax(-1)[0, tokens[0]] > 0
+
+
+def test_uniforms_are_spread_and_unrelated() -> None:
+    seeds, positions = np.meshgrid(np.arange(200, dtype=np.uint64), np.arange(200, dtype=np.uint64))
+    u = sampler.uniforms(seeds, positions)
+    assert 0 <= u.min() < u.max() < 1
+    counts, _ = np.histogram(u, bins=20, range=(0, 1))
+    assert np.abs(counts - 2000).max() < 250
+    for shifted in (u[1:, 1:], u[1:, :-1]):
+        assert abs(np.corrcoef(u[:-1, :-1].ravel(), shifted.ravel())[0, 1]) < 0.03
+    assert len(np.unique(u)) == u.size
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("max_tokens", 0),
+        ("stop", ("\n",)),
+    ],
+)
+def test_impossible_sampling_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"sampling\.{field}"):
+        sampler.check(replace(Sampling(), **{field: value}))
