@@ -97,9 +97,7 @@ def ours() -> tuple[Transformer, Callable[[Tensor], Tensor]]:
     return model, lambda tokens: model(tokens, positions=torch.arange(tokens.shape[1]).expand_as(tokens))
 
 
-def theirs(
-    experts: str, dtype: torch.dtype
-) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor], Tensor]]:
+def theirs(experts: str, dtype: torch.dtype) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor], Tensor]]:
     model = peer(experts, dtype)
     return model, lambda tokens: model(tokens).logits
 

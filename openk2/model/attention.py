@@ -106,9 +106,7 @@ class LatentAttention(nn.Module):
         q = self.q_proj(x_BTD) if c.q_lora_rank is None else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BTD)))
         return q.unflatten(-1, (c.num_heads, c.qk_head_dim))
 
-    def _expanded(
-        self, q_BTHK: Tensor, latent_BTC: Tensor, k_rope_BT1R: Tensor, visible: Blocks | BlockMask
-    ) -> Tensor:
+    def _expanded(self, q_BTHK: Tensor, latent_BTC: Tensor, k_rope_BT1R: Tensor, visible: Blocks | BlockMask) -> Tensor:
         """Training and plain prefill: expand the latent to each head's keys and values."""
         c = self.config
         kv_BTHX = self.kv_b_proj(latent_BTC).unflatten(-1, (c.num_heads, -1))

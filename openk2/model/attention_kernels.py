@@ -104,9 +104,7 @@ class _BlockAttention(torch.autograd.Function):
         weights: list[Tensor] = []
         for row, start, stop, first in blocks.spans:
             bias_ts = blocks.bias_BTT[row % len(blocks.bias_BTT), start:stop, first:stop]
-            scores_Hts = torch.baddbmm(
-                bias_ts, q_BHTK[row, :, start:stop], k_BHKT[row, :, :, first:stop], alpha=scale
-            )
+            scores_Hts = torch.baddbmm(bias_ts, q_BHTK[row, :, start:stop], k_BHKT[row, :, :, first:stop], alpha=scale)
             torch.maximum(max_logits_H, scores_Hts.amax(dim=(1, 2)), out=max_logits_H)
             torch.softmax(scores_Hts, -1, out=scores_Hts)
             out_BHTV[row, :, start:stop] = scores_Hts.bmm(v_BHTV[row, :, first:stop])

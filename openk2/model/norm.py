@@ -29,7 +29,7 @@ class RMSNorm(nn.Module):
 
 
 def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-    """x / rms(x) · weight, by PyTorch: the reference."""
+    """The input over its root mean square, times the gain, by PyTorch: the reference."""
     return F.rms_norm(x, weight_D.shape, weight_D, eps)
 
 
