@@ -88,7 +88,9 @@ def step(model: torch.nn.Module, logits_of: Callable[[Tensor], Tensor], tokens_B
     model.zero_grad(set_to_none=True)
     began = time.perf_counter()
     logits_BTV = logits_of(tokens_BT)
-    F.cross_entropy(logits_BTV[:, :-1].float().flatten(0, 1), tokens_BT[:, 1:].flatten()).backward()
+    # Targets are shifted, not logits: nobody copies the largest tensor.
+    targets_BT = F.pad(tokens_BT[:, 1:], (0, 1), value=-100)
+    F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten()).backward()
     return time.perf_counter() - began
 
 

@@ -35,7 +35,7 @@ def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """The same in few passes over memory, forward and backward."""
-    return _RMSNorm.apply(x, weight_D, eps)
+    return _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
 
 
 class _RMSNorm(torch.autograd.Function):
