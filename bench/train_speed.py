@@ -88,7 +88,9 @@ def step(model: torch.nn.Module, logits_of: Callable[[Tensor], Tensor], tokens_B
     model.zero_grad(set_to_none=True)
     began = time.perf_counter()
     logits_BTV = logits_of(tokens_BT)
-    F.cross_entropy(logits_BTV[:, :-1].float().flatten(0, 1), tokens_BT[:, 1:].flatten()).backward()
+    # Targets are shifted, not logits: nobody copies the largest tensor.
+    targets_BT = F.pad(tokens_BT[:, 1:], (0, 1), value=-100)
+    F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten()).backward()
     return time.perf_counter() - began
 
 
@@ -97,9 +99,7 @@ def ours() -> tuple[Transformer, Callable[[Tensor], Tensor]]:
     return model, lambda tokens: model(tokens, positions=torch.arange(tokens.shape[1]).expand_as(tokens))
 
 
-def theirs(
-    experts: str, dtype: torch.dtype
-) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor], Tensor]]:
+def theirs(experts: str, dtype: torch.dtype) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor], Tensor]]:
     model = peer(experts, dtype)
     return model, lambda tokens: model(tokens).logits
 

@@ -70,7 +70,7 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """softmax(q·k·scale) · v over visible pairs [B, T, H, V], and the largest such logit of each head [H]."""
     if isinstance(visible, Blocks):
-        return _BlockAttention.apply(q_BTHK, k_BTHK, v_BTHV, visible, scale)
+        return _BlockAttention.apply(q_BTHK, k_BTHK, v_BTHV, visible, scale)  # type: ignore[no-untyped-call]
     return _flex_attend(q_BTHK, k_BTHK, v_BTHV, visible, scale)
 
 
@@ -93,7 +93,7 @@ class _BlockAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, q_BTHK: Tensor, k_BTHK: Tensor, v_BTHV: Tensor, blocks: Blocks, scale: float
     ) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ class _BlockAttention(torch.autograd.Function):
         return out_BTHV, max_logits_H
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_BTHV: Tensor, _: None) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q_BTHK, k_BTHK, v_BTHV, *weights = ctx.saved_tensors
         grad_q_BTHK = torch.empty_like(q_BTHK)

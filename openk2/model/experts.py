@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openk2.model.swiglu import swiglu, swiglu_backward, swiglu_plain
+from openk2.model.swiglu import swiglu, swiglu_backward, swiglu_forward, swiglu_plain
 
 
 def run_experts(x_MD: Tensor, chosen_MK: Tensor, gates_MK: Tensor, gate_up_EXD: Tensor, down_EDF: Tensor) -> Tensor:
     """Σ_k gate_k · down_e(silu(gate_e(x)) · up_e(x)): the fast way for where the tokens are."""
     if x_MD.is_cuda:
         return run_experts_grouped(x_MD, chosen_MK, gates_MK, gate_up_EXD, down_EDF)
-    return _SortedExperts.apply(x_MD, chosen_MK, gates_MK.to(x_MD.dtype), gate_up_EXD, down_EDF)
+    return _SortedExperts.apply(x_MD, chosen_MK, gates_MK.to(x_MD.dtype), gate_up_EXD, down_EDF)  # type: ignore[no-untyped-call]
 
 
 def run_experts_plain(
@@ -59,7 +59,7 @@ class _SortedExperts(torch.autograd.Function):
         x_AD = x_MD.index_select(0, token_A)
         gate_up_AX = _multiply_each(x_AD, gate_up_EXD.mT, counts)
         gates_A1 = gates_MK.flatten().index_select(0, order_A).unsqueeze(-1)
-        hidden_AF = swiglu_plain(gate_up_AX).mul_(gates_A1)
+        hidden_AF = swiglu_forward(gate_up_AX).mul_(gates_A1)
         y_AD = _multiply_each(hidden_AF, down_EDF.mT, counts)
         ctx.counts = counts
         ctx.save_for_backward(x_AD, gate_up_AX, hidden_AF, gates_A1, token_A, place_MK, gate_up_EXD, down_EDF)
@@ -110,10 +110,11 @@ def run_experts_grouped(
     order_A, place_MK = sort_by_expert(chosen_MK)
     load_E = torch.histc(chosen_MK.float(), gate_up_EXD.shape[0], 0, gate_up_EXD.shape[0] - 1)
     ends_E = load_E.cumsum(0).to(torch.int32)
-    x_AD = _Spread.apply(x_MD.bfloat16(), order_A, place_MK)
+    x_AD = _Spread.apply(x_MD.bfloat16(), order_A, place_MK)  # type: ignore[no-untyped-call]
     hidden_AF = swiglu(torch._grouped_mm(x_AD, gate_up_EXD.bfloat16().mT, offs=ends_E))
     y_AD = torch._grouped_mm(hidden_AF, down_EDF.bfloat16().mT, offs=ends_E)
-    y_MKD = _Permute.apply(y_AD, place_MK.flatten(), order_A).unflatten(0, place_MK.shape)
+    y_AD = _Permute.apply(y_AD, place_MK.flatten(), order_A)  # type: ignore[no-untyped-call]
+    y_MKD = y_AD.unflatten(0, place_MK.shape)
     return (y_MKD.float() * gates_MK.unsqueeze(-1)).sum(1).to(x_MD.dtype)
 
 

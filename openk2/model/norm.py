@@ -29,13 +29,13 @@ class RMSNorm(nn.Module):
 
 
 def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-    """X / rms(x) · weight, by PyTorch: the reference."""
+    """The input over its root mean square, times the gain, by PyTorch: the reference."""
     return F.rms_norm(x, weight_D.shape, weight_D, eps)
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """The same in few passes over memory, forward and backward."""
-    return _RMSNorm.apply(x, weight_D, eps)
+    return _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -60,13 +60,15 @@ def softmax_scale(config: ModelConfig) -> float:
 
 def turns(config: ModelConfig, positions_BT: Tensor, inv_freq_P: Tensor) -> Tensor:
     """Each pair's rotation at each position, as a complex number e^(i·angle) (scaled by YaRN), [B, T, P]."""
-    angles_BTP = positions_BT.unsqueeze(-1).to(inv_freq_P.dtype) * inv_freq_P
+    # At least float32, whatever precision the model was cast to.
+    inv_freq_P = inv_freq_P.to(torch.promote_types(inv_freq_P.dtype, torch.float32))
+    angles_BTP = positions_BT.unsqueeze(-1) * inv_freq_P
     return torch.polar(torch.full_like(angles_BTP, rotation_scale(config)), angles_BTP)
 
 
 def rotate(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
     """Turn each interleaved pair (2p, 2p+1) of the last R entries; entries before them stay."""
-    return _Rotate.apply(x_BTHK, turns_BTP.unsqueeze(-2))
+    return _Rotate.apply(x_BTHK, turns_BTP.unsqueeze(-2))  # type: ignore[no-untyped-call]
 
 
 def rotate_plain(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
