@@ -94,7 +94,7 @@ def load_hf(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
 def save_hf(
     model: Transformer, folder: Path, max_shard_bytes: int = 5_000_000_000, dtype: torch.dtype = torch.bfloat16
 ) -> None:
-    """Save as ``config.json`` and safetensors that transformers, vLLM and SGLang read.
+    """Save as ``config.json`` and safetensors in the released layout.
 
     Written into a hidden sibling, then renamed: ``folder`` is whole or not there. The tokenizer is the caller's.
 

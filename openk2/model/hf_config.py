@@ -66,28 +66,14 @@ def config_from_hf(released: Mapping[str, Any]) -> ModelConfig:
     Raises ValueError, in one line naming the key, for another architecture, a missing key, or a choice
     this model does not make.
     """
-    if released.get("model_type") not in MODEL_TYPES:
-        raise ValueError(f"config.json: model_type {released.get('model_type')!r} is none of {', '.join(MODEL_TYPES)}")
-    for key, value in _FIXED.items():
-        if released.get(key, value) != value:
-            raise ValueError(f"config.json: {key} must be {value!r}, got {released[key]!r}")
-    heads, kv_heads = released.get("num_attention_heads"), released.get("num_key_value_heads")
-    if kv_heads not in (None, heads):
-        raise ValueError(f"config.json: num_key_value_heads must equal num_attention_heads ({heads}), got {kv_heads}")
-    fields = {ours: released.get(key) for ours, key in _KEYS.items()}
-    for ours, key in _KEYS.items():
-        if fields[ours] is None:
-            if key not in _WHEN_NULL:
-                raise ValueError(f"config.json: {key} is missing")
-            fields[ours] = _WHEN_NULL[key]
-    if not fields["num_experts"]:
-        fields["num_dense_layers"] = fields["num_layers"]
+    _check_architecture(released)
     rope = released.get("rope_scaling") or released.get("rope_parameters") or {}
     if not isinstance(rope, Mapping):
         raise ValueError(f"config.json: rope_scaling must be an object, got {rope!r}")
-    fields["rope_theta"] = rope.get("rope_theta", released.get("rope_theta"))
-    if fields["rope_theta"] is None:
-        raise ValueError("config.json: rope_theta is missing")
+    fields = {ours: _value(released, key) for ours, key in _KEYS.items()}
+    if not fields["num_experts"]:
+        fields["num_dense_layers"] = fields["num_layers"]
+    fields["rope_theta"] = _value({**released, **rope}, "rope_theta")
     fields["yarn"] = _yarn_from_hf(rope)
     try:
         config = ModelConfig.model_validate(fields)
@@ -102,6 +88,25 @@ def config_from_hf(released: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
+def _check_architecture(released: Mapping[str, Any]) -> None:
+    if released.get("model_type") not in MODEL_TYPES:
+        raise ValueError(f"config.json: model_type {released.get('model_type')!r} is none of {', '.join(MODEL_TYPES)}")
+    for key, value in _FIXED.items():
+        if released.get(key, value) != value:
+            raise ValueError(f"config.json: {key} must be {value!r}, got {released[key]!r}")
+    heads, kv_heads = released.get("num_attention_heads"), released.get("num_key_value_heads")
+    if kv_heads not in (None, heads):
+        raise ValueError(f"config.json: num_key_value_heads must equal num_attention_heads ({heads}), got {kv_heads}")
+
+
+def _value(section: Mapping[str, Any], key: str) -> Any:
+    if (value := section.get(key)) is not None:
+        return value
+    if key not in _WHEN_NULL:
+        raise ValueError(f"config.json: {key} is missing")
+    return _WHEN_NULL[key]
+
+
 def _yarn_from_hf(rope: Mapping[str, Any]) -> dict[str, Any] | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
@@ -110,13 +115,10 @@ def _yarn_from_hf(rope: Mapping[str, Any]) -> dict[str, Any] | None:
         raise ValueError(f"config.json: rope type must be default or yarn, got {kind!r}")
     if rope.get("truncate", True) is not True:
         raise ValueError("config.json: rope truncate must be true")
-    for key in ("factor", "original_max_position_embeddings"):
-        if rope.get(key) is None:
-            raise ValueError(f"config.json: rope {key} is missing")
     # Absent fields mean what they mean in DeepSeek's own code.
     return {
-        "factor": rope["factor"],
-        "original_max_positions": rope["original_max_position_embeddings"],
+        "factor": _value(rope, "factor"),
+        "original_max_positions": _value(rope, "original_max_position_embeddings"),
         "beta_fast": rope.get("beta_fast") or 32.0,
         "beta_slow": rope.get("beta_slow") or 1.0,
         "mscale": rope.get("mscale", 1.0),
@@ -125,7 +127,7 @@ def _yarn_from_hf(rope: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
-    """Write a ``deepseek_v3`` config that transformers, vLLM and SGLang read.
+    """Write a ``deepseek_v3`` config, as transformers and the usual servers expect it.
 
     ``embedding_std`` has no released key and is left out; so are token ids, which are the tokenizer's.
     """
