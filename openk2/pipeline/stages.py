@@ -293,7 +293,7 @@ def _evaluate(run: Run, engine: Engine, stage: str, task_set: str, some: Sequenc
                 engine,
                 partial(make_env, "tools", run.recipe.worlds),
                 some,
-                run_episode=partial(run_episode, budget=budget, chat=engine.chat),
+                run_episode=partial(run_episode, budget=budget, chat=engine.chat_format),
                 sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
                 concurrency=config.concurrency,
                 out_path=eval_path(run.folder, stage, task_set, avg=avg),
