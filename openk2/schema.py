@@ -345,7 +345,10 @@ class Observation:
 class Env(Protocol):
     """One episode at a time of some family of tasks. Reward comes from ``score`` alone."""
 
-    resumable: Literal["snapshot", "replay", "none"]
+    @property
+    def resumable(self) -> Literal["snapshot", "replay", "none"]:
+        """How an unfinished episode can be taken up again."""
+        ...
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of a split, in a fixed order."""

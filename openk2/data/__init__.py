@@ -1,1 +1,1 @@
-"""Corpora, splits and streams (K2 §2.2)."""
+"""Pre-training text: sources, generated documents, token stores and streams (K2 §2.2)."""

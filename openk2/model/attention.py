@@ -1,7 +1,7 @@
 """Multi-head latent attention with decoupled RoPE, and its max logits for QK-Clip (K2 §2.1, §2.3).
 
 Shapes: B batch, T tokens, S visible tokens, D model, H heads, Q query latent, C key-value latent,
-N width without position, R rotary width, K = N + R, V value width, P = R/2.
+N width without position, R rotary width, K = N + R, V value width, L = C + R, P = R/2.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import math
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from openk2.model import rope
+from openk2.model.attention_kernels import Blocks, attend, visibility
 from openk2.model.config import ModelConfig
 from openk2.model.layout import Layout, publish
-
-# Scores recomputed at once for the max logits on CPU: enough to keep the kernel busy, little memory.
-_SCORES_PER_CHUNK = 1 << 21
+from openk2.model.norm import RMSNorm
 
 
 class LatentCache(Protocol):
@@ -30,19 +29,6 @@ class LatentCache(Protocol):
         Returns latent [B, S, C+R] and a boolean mask [B, T, S], True where token t may look at s.
         """
         ...
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm with a gain."""
-
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = publish(nn.Parameter(torch.ones(width)), Layout("norm"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def linear(width_in: int, width_out: int, layout: Layout | None = None) -> nn.Linear:
@@ -98,23 +84,21 @@ class LatentAttention(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        cos_BTP: Tensor,
-        sin_BTP: Tensor,
-        mask_BTT: Tensor | None = None,
+        turns_BTP: Tensor,
+        visible: Blocks | BlockMask | None = None,
         cache: LatentCache | None = None,
     ) -> Tensor:
-        """Attend. ``mask_BTT`` None means causal; with a ``cache``, its own mask rules."""
+        """Attend to what is ``visible`` in this batch (None: causal); with a ``cache``, its own mask rules."""
         c = self.config
-        q_nope_BTHN, q_rope_BTHR = self._queries(x_BTD).split((c.qk_nope_head_dim, c.qk_rope_head_dim), dim=-1)
-        q_rope_BTHR = rope.rotate(q_rope_BTHR, cos_BTP, sin_BTP)
+        q_BTHK = rope.rotate(self._queries(x_BTD), turns_BTP)
         latent_BTC, k_rope_BTR = self.kv_a_proj_with_mqa(x_BTD).split((c.kv_lora_rank, c.qk_rope_head_dim), dim=-1)
         latent_BTC = self.kv_a_layernorm(latent_BTC)
-        k_rope_BTR = rope.rotate(k_rope_BTR.unsqueeze(-2), cos_BTP, sin_BTP).squeeze(-2)
+        k_rope_BT1R = rope.rotate(k_rope_BTR.unsqueeze(-2), turns_BTP)
         if cache is None:
-            out_BTHV = self._expanded(q_nope_BTHN, q_rope_BTHR, latent_BTC, k_rope_BTR, mask_BTT)
+            out_BTHV = self._expanded(q_BTHK, latent_BTC, k_rope_BT1R, visible or visibility(None, x_BTD))
         else:
-            latent_BSL, mask_BTS = cache.extend(self.layer, torch.cat((latent_BTC, k_rope_BTR), dim=-1))
-            out_BTHV = self._absorbed(q_nope_BTHN, q_rope_BTHR, latent_BSL, mask_BTS)
+            latent_BSL, mask_BTS = cache.extend(self.layer, torch.cat((latent_BTC, k_rope_BT1R.squeeze(-2)), dim=-1))
+            out_BTHV = self._absorbed(q_BTHK, latent_BSL, mask_BTS)
         return self.o_proj(out_BTHV.flatten(-2))
 
     def _queries(self, x_BTD: Tensor) -> Tensor:
@@ -122,38 +106,22 @@ class LatentAttention(nn.Module):
         q = self.q_proj(x_BTD) if c.q_lora_rank is None else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BTD)))
         return q.unflatten(-1, (c.num_heads, c.qk_head_dim))
 
-    def _expanded(
-        self,
-        q_nope_BTHN: Tensor,
-        q_rope_BTHR: Tensor,
-        latent_BTC: Tensor,
-        k_rope_BTR: Tensor,
-        mask_BTT: Tensor | None,
-    ) -> Tensor:
+    def _expanded(self, q_BTHK: Tensor, latent_BTC: Tensor, k_rope_BT1R: Tensor, visible: Blocks | BlockMask) -> Tensor:
         """Training and plain prefill: expand the latent to each head's keys and values."""
         c = self.config
         kv_BTHX = self.kv_b_proj(latent_BTC).unflatten(-1, (c.num_heads, -1))
         k_nope_BTHN, v_BTHV = kv_BTHX.split((c.qk_nope_head_dim, c.v_head_dim), dim=-1)
-        k_rope_BTHR = k_rope_BTR.unsqueeze(-2).expand(-1, -1, c.num_heads, -1)
-        q_BHTK = torch.cat((q_nope_BTHN, q_rope_BTHR), dim=-1).transpose(1, 2)
-        k_BHTK = torch.cat((k_nope_BTHN, k_rope_BTHR), dim=-1).transpose(1, 2)
-        # The fused CPU kernel wants one width for q, k and v.
-        v_BHTK = F.pad(v_BTHV, (0, c.qk_head_dim - c.v_head_dim)).transpose(1, 2)
+        k_BTHK = torch.cat((k_nope_BTHN, k_rope_BT1R.expand(-1, -1, c.num_heads, -1)), dim=-1)
+        out_BTHV, max_logits_H = attend(q_BTHK, k_BTHK, v_BTHV, visible, self.softmax_scale)
         if self.training:
-            self._observe_max_logits(q_BHTK.detach(), k_BHTK.detach(), mask_BTT)
-        out_BHTK = F.scaled_dot_product_attention(
-            q_BHTK,
-            k_BHTK,
-            v_BHTK,
-            attn_mask=None if mask_BTT is None else mask_BTT.unsqueeze(1),
-            is_causal=mask_BTT is None,
-            scale=self.softmax_scale,
-        )
-        return out_BHTK[..., : c.v_head_dim].transpose(1, 2)
+            # A maximum taken twice is the same maximum, so recomputed activations change nothing.
+            torch.maximum(self.max_logits_H, max_logits_H.to(self.max_logits_H.dtype), out=self.max_logits_H)
+        return out_BTHV
 
-    def _absorbed(self, q_nope_BTHN: Tensor, q_rope_BTHR: Tensor, latent_BSL: Tensor, mask_BTS: Tensor) -> Tensor:
+    def _absorbed(self, q_BTHK: Tensor, latent_BSL: Tensor, mask_BTS: Tensor) -> Tensor:
         """Decoding: fold the key and value expansions into the query and the output (K2 §3.3)."""
         c = self.config
+        q_nope_BTHN, q_rope_BTHR = q_BTHK.split((c.qk_nope_head_dim, c.qk_rope_head_dim), dim=-1)
         w_HXC = self.kv_b_proj.weight.view(c.num_heads, -1, c.kv_lora_rank)
         w_k_HNC, w_v_HVC = w_HXC.split((c.qk_nope_head_dim, c.v_head_dim), dim=1)
         q_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_k_HNC)
@@ -162,19 +130,3 @@ class LatentAttention(nn.Module):
         weights_BTHS = scores_BTHS.masked_fill(~mask_BTS.unsqueeze(2), -math.inf).softmax(dim=-1)
         context_BTHC = torch.einsum("bths,bsc->bthc", weights_BTHS, latent_BSL[..., : c.kv_lora_rank])
         return torch.einsum("bthc,hvc->bthv", context_BTHC, w_v_HVC)
-
-    @torch.no_grad()
-    def _observe_max_logits(self, q_BHTK: Tensor, k_BHTK: Tensor, mask_BTT: Tensor | None) -> None:
-        """Fold this batch's largest visible logit of each head into the step's running maximum.
-
-        A maximum taken twice is the same maximum, so recomputed activations change nothing.
-        """
-        batch, heads, tokens, _ = q_BHTK.shape
-        rows = max(1, min(tokens, _SCORES_PER_CHUNK // (batch * heads * tokens)))
-        causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=q_BHTK.device).tril()
-        for start in range(0, tokens, rows):
-            stop = min(start + rows, tokens)
-            scores = q_BHTK[:, :, start:stop] @ k_BHTK[:, :, :stop].transpose(-1, -2)
-            visible = causal_TT[start:stop, :stop] if mask_BTT is None else mask_BTT[:, None, start:stop, :stop]
-            chunk_H = scores.masked_fill_(~visible, -math.inf).amax(dim=(0, 2, 3)) * self.softmax_scale
-            torch.maximum(self.max_logits_H, chunk_H.to(self.max_logits_H.dtype), out=self.max_logits_H)

@@ -14,10 +14,10 @@ class YarnConfig(BaseModel):
 
     factor: float = Field(gt=1.0, description="how many times longer the context becomes")
     original_max_positions: PositiveInt = Field(description="context length before the extension")
-    beta_fast: float = Field(32.0, description="rotations above which a frequency is left alone")
-    beta_slow: float = Field(1.0, description="rotations below which a frequency is fully interpolated")
-    mscale: float = Field(1.0, description="numerator of the cos/sin magnitude")
-    mscale_all_dim: float = Field(1.0, description="denominator of it, and the softmax-scale correction")
+    beta_fast: float = Field(default=32.0, description="rotations above which a frequency is left alone")
+    beta_slow: float = Field(default=1.0, description="rotations below which a frequency is fully interpolated")
+    mscale: float = Field(default=1.0, description="numerator of the cos/sin magnitude")
+    mscale_all_dim: float = Field(default=1.0, description="denominator of it, and the softmax-scale correction")
 
 
 class ModelConfig(BaseModel):
@@ -28,27 +28,27 @@ class ModelConfig(BaseModel):
     vocab_size: PositiveInt = Field(description="token ids, special ones included")
     hidden_size: PositiveInt = Field(description="width of the residual stream")
     num_layers: PositiveInt = Field(description="transformer layers")
-    num_dense_layers: int = Field(1, ge=0, description="leading layers with a dense FFN")
+    num_dense_layers: int = Field(default=1, ge=0, description="leading layers with a dense FFN")
     intermediate_size: PositiveInt = Field(description="width of the dense FFN")
     moe_intermediate_size: PositiveInt = Field(description="width of one expert")
     num_heads: PositiveInt = Field(description="attention heads")
-    q_lora_rank: PositiveInt | None = Field(None, description="query latent; None projects queries directly")
+    q_lora_rank: PositiveInt | None = Field(default=None, description="query latent; None projects queries directly")
     kv_lora_rank: PositiveInt = Field(description="key-value latent, what the cache holds")
     qk_nope_head_dim: PositiveInt = Field(description="query/key width without position")
     qk_rope_head_dim: PositiveInt = Field(description="query/key width with RoPE; the key part is shared by heads")
     v_head_dim: PositiveInt = Field(description="value width of a head")
-    num_experts: int = Field(0, ge=0, description="routed experts of a layer; 0 makes every layer dense")
-    num_experts_per_token: int = Field(0, ge=0, description="experts a token visits")
-    num_shared_experts: int = Field(1, ge=0, description="experts every token visits")
-    num_expert_groups: PositiveInt = Field(1, description="groups the experts are divided in for routing")
-    num_groups_per_token: PositiveInt = Field(1, description="groups a token may choose experts from")
-    routed_scaling_factor: float = Field(1.0, gt=0, description="factor on the routed experts' sum")
-    max_positions: PositiveInt = Field(4096, description="longest context")
-    rope_theta: float = Field(50_000.0, gt=0, description="RoPE base")
-    yarn: YarnConfig | None = Field(None, description="context extension; None for plain RoPE")
-    rms_norm_eps: float = Field(1e-6, gt=0, description="ε of the residual-stream norms")
-    init_std: float = Field(0.02, gt=0, description="standard deviation of initial weights")
-    embedding_std: float | None = Field(None, gt=0, description="the same for embeddings; None means init_std")
+    num_experts: int = Field(default=0, ge=0, description="routed experts of a layer; 0 makes every layer dense")
+    num_experts_per_token: int = Field(default=0, ge=0, description="experts a token visits")
+    num_shared_experts: int = Field(default=1, ge=0, description="experts every token visits")
+    num_expert_groups: PositiveInt = Field(default=1, description="groups the experts are divided in for routing")
+    num_groups_per_token: PositiveInt = Field(default=1, description="groups a token may choose experts from")
+    routed_scaling_factor: float = Field(default=1.0, gt=0, description="factor on the routed experts' sum")
+    max_positions: PositiveInt = Field(default=4096, description="longest context")
+    rope_theta: float = Field(default=50_000.0, gt=0, description="RoPE base")
+    yarn: YarnConfig | None = Field(default=None, description="context extension; None for plain RoPE")
+    rms_norm_eps: float = Field(default=1e-6, gt=0, description="ε of the residual-stream norms")
+    init_std: float = Field(default=0.02, gt=0, description="standard deviation of initial weights")
+    embedding_std: float | None = Field(default=None, gt=0, description="the same for embeddings; None means init_std")
 
     @property
     def qk_head_dim(self) -> int:
@@ -73,6 +73,10 @@ class ModelConfig(BaseModel):
                 )
             if self.num_experts % self.num_expert_groups:
                 raise ValueError(f"num_experts {self.num_experts} is no multiple of {self.num_expert_groups} groups")
+            if self.num_experts // self.num_expert_groups < 2 <= self.num_expert_groups:
+                raise ValueError(
+                    f"a group is scored by its two best experts: {self.num_expert_groups} groups are too many"
+                )
             if self.num_groups_per_token > self.num_expert_groups:
                 raise ValueError(
                     f"num_groups_per_token {self.num_groups_per_token} exceeds num_expert_groups {self.num_expert_groups}"

@@ -15,6 +15,7 @@ from openk2.model.attention import linear
 from openk2.model.config import ModelConfig
 from openk2.model.experts import run_experts
 from openk2.model.layout import Layout, publish
+from openk2.model.swiglu import swiglu
 
 # (x_MD, expert ids_MK, gates_MK, the local experts) -> y_MD. Expert parallelism brings its own.
 Dispatch = Callable[[Tensor, Tensor, Tensor, "Experts"], Tensor]
@@ -41,8 +42,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] to [..., D]."""
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(swiglu(self.gate_up_proj(x)))
 
 
 class Router(nn.Module):

@@ -1,11 +1,12 @@
 """Rotary positions, with YaRN context extension (arXiv 2104.09864, 2309.00071).
 
-Shapes: B batch, T tokens, H heads, R rotary width, P = R/2 pairs.
+Shapes: B batch, T tokens, H heads, R rotary width, P = R/2 pairs, K ≥ R width of a query or key.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,12 +58,45 @@ def softmax_scale(config: ModelConfig) -> float:
     return scale
 
 
-def rotate(x_BTHR: Tensor, cos_BTP: Tensor, sin_BTP: Tensor) -> Tensor:
-    """Turn each interleaved pair (2p, 2p+1) by its angle.
+def turns(config: ModelConfig, positions_BT: Tensor, inv_freq_P: Tensor) -> Tensor:
+    """Each pair's rotation at each position, as a complex number e^(i·angle) (scaled by YaRN), [B, T, P]."""
+    # At least float32, whatever precision the model was cast to.
+    inv_freq_P = inv_freq_P.to(torch.promote_types(inv_freq_P.dtype, torch.float32))
+    angles_BTP = positions_BT.unsqueeze(-1) * inv_freq_P
+    return torch.polar(torch.full_like(angles_BTP, rotation_scale(config)), angles_BTP)
 
-    The result holds all first members, then all second ones: queries and keys are permuted alike,
-    so their products are those of the interleaved form.
-    """
-    even, odd = x_BTHR[..., 0::2], x_BTHR[..., 1::2]
-    cos, sin = cos_BTP.unsqueeze(-2), sin_BTP.unsqueeze(-2)
-    return torch.cat((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+
+def rotate(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
+    """Turn each interleaved pair (2p, 2p+1) of the last R entries; entries before them stay."""
+    return _Rotate.apply(x_BTHK, turns_BTP.unsqueeze(-2))  # type: ignore[no-untyped-call]
+
+
+def rotate_plain(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
+    """The same in real numbers, by autograd: the reference."""
+    width = 2 * turns_BTP.shape[-1]
+    cos, sin = turns_BTP.real.unsqueeze(-2), turns_BTP.imag.unsqueeze(-2)
+    rest, first, second = x_BTHK[..., :-width], x_BTHK[..., -width::2], x_BTHK[..., 1 - width :: 2]
+    turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((rest, turned.flatten(-2).to(x_BTHK.dtype)), dim=-1)
+
+
+class _Rotate(torch.autograd.Function):
+    """A complex product: pairs are adjacent, so nothing is shuffled; backward turns back."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTHK: Tensor, turns_BT1P: Tensor) -> Tensor:
+        ctx.save_for_backward(turns_BT1P)
+        return _turn(x_BTHK, turns_BT1P)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BTHK: Tensor) -> tuple[Tensor, None]:
+        (turns_BT1P,) = ctx.saved_tensors
+        return _turn(grad_BTHK, turns_BT1P.conj()), None
+
+
+def _turn(x_BTHK: Tensor, turns_BT1P: Tensor) -> Tensor:
+    rest_BTHN, pairs_BTHR = x_BTHK.tensor_split((-2 * turns_BT1P.shape[-1],), dim=-1)
+    real = torch.promote_types(pairs_BTHR.dtype, turns_BT1P.real.dtype)
+    pairs_BTHP = torch.view_as_complex(pairs_BTHR.to(real).contiguous().unflatten(-1, (-1, 2)))
+    turned_BTHR = torch.view_as_real(pairs_BTHP * turns_BT1P).flatten(-2).to(x_BTHK.dtype)
+    return torch.cat((rest_BTHN, turned_BTHR), dim=-1)

@@ -10,12 +10,15 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from openk2.model import rope
-from openk2.model.attention import LatentAttention, LatentCache, RMSNorm, linear
+from openk2.model.attention import LatentAttention, LatentCache, linear
+from openk2.model.attention_kernels import Blocks, visibility
 from openk2.model.config import ModelConfig
 from openk2.model.layout import Layout, publish
 from openk2.model.moe import Dispatch, MoE, Router, Routing, SwiGLU, dispatch_locally
+from openk2.model.norm import RMSNorm
 
 
 class Layer(nn.Module):
@@ -33,15 +36,14 @@ class Layer(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        cos_BTP: Tensor,
-        sin_BTP: Tensor,
-        mask_BTT: Tensor | None,
+        turns_BTP: Tensor,
+        visible: Blocks | BlockMask | None,
         cache: LatentCache | None,
         routing: Routing | None,
         dispatch: Dispatch,
     ) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BTP, sin_BTP, mask_BTT, cache)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), turns_BTP, visible, cache)
         normed_BTD = self.post_attention_layernorm(x_BTD)
         if isinstance(self.mlp, MoE):
             return x_BTD + self.mlp(normed_BTD, routing, dispatch)
@@ -131,12 +133,10 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """What the head sees: final (normed) hidden states [B, T, D]. Arguments as in ``forward``."""
         x_BTD = tokens_or_hidden if self.embed_tokens is None else self.embed_tokens(tokens_or_hidden)
-        angles_BTP = positions.unsqueeze(-1).float() * self.inv_freq_P
-        scale = rope.rotation_scale(self.config)
-        cos_BTP, sin_BTP = (angles_BTP.cos() * scale).to(x_BTD.dtype), (angles_BTP.sin() * scale).to(x_BTD.dtype)
-        mask_BTT = None if doc_ids is None or cache is not None else same_document_mask(doc_ids)
+        turns_BTP = rope.turns(self.config, positions, self.inv_freq_P)
+        visible = visibility(doc_ids, x_BTD) if cache is None else None
         for layer in self.layers.values():
-            x_BTD = layer(x_BTD, cos_BTP, sin_BTP, mask_BTT, cache, routing, dispatch)
+            x_BTD = layer(x_BTD, turns_BTP, visible, cache, routing, dispatch)
         return x_BTD if self.norm is None else self.norm(x_BTD)
 
     def routers(self) -> list[Router]:
@@ -146,13 +146,6 @@ class Transformer(nn.Module):
     def attentions(self) -> list[LatentAttention]:
         """The attention modules held here, in layer order."""
         return [module for module in self.modules() if isinstance(module, LatentAttention)]
-
-
-def same_document_mask(doc_ids_BT: Tensor) -> Tensor:
-    """True where a token may look: its own document, no later token. [B, T, T]."""
-    tokens = doc_ids_BT.shape[1]
-    causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=doc_ids_BT.device).tril()
-    return (doc_ids_BT.unsqueeze(2) == doc_ids_BT.unsqueeze(1)) & causal_TT
 
 
 def _seed_for(name: str, seed: int) -> int:

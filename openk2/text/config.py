@@ -12,9 +12,12 @@ class TokenizerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vocab_size: int = Field(gt=0, description="All ids: bytes, merges, JSON atoms and special tokens.")
+    vocab_size: int = Field(gt=0, description="All ids: bytes, merges, atoms and special tokens.")
     splitting: Literal["k2", "copy"] = Field(
         "k2",
         description="What merges may not cross: K2's patterns, or (tiny models) every digit, mark, space run and word.",
     )
-    json_atoms: bool = Field(False, description="Give the fixed boilerplate of tool JSON a single token a piece.")
+    json_atoms: bool = Field(
+        False, description="Give the fixed boilerplate of tool JSON and turn headers one token a piece."
+    )
+    train_chars: int = Field(3_000_000, gt=0, description="Characters of the corpus that merges are learnt from.")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
+Key = TypeVar("Key")
 PADDING = -1
 
 
@@ -37,22 +38,25 @@ class Packed(Rows):
     num_overlong: int
 
 
-class FirstFit:
+class FirstFit(Generic[Key]):
     """First fit over a bounded number of open rows: where each sequence goes, by its length alone.
 
     A sequence goes into the oldest open row with room. Where none has room, a new row opens; where
-    ``max_open`` are open, the fullest (then oldest) closes first.
+    ``max_open`` are open, the fullest (then oldest) closes first. ``open_rows`` holds the sequences of
+    every open row as (key, length): whoever saves it can begin again from there.
     """
 
-    def __init__(self, row_length: int, max_open: int = 32) -> None:
+    def __init__(
+        self, row_length: int, max_open: int = 32, open_rows: Iterable[Iterable[tuple[Key, int]]] = ()
+    ) -> None:
         if row_length < 2:
             raise ValueError(f"row_length must be at least 2, got {row_length}")
         self.row_length = row_length
         self.max_open = max_open
-        self.open_rows: list[list[tuple[int, int]]] = []  # per row: (key, length)
-        self._used: list[int] = []
+        self.open_rows = [list(row) for row in open_rows]
+        self._used = [sum(length for _, length in row) for row in self.open_rows]
 
-    def add(self, key: int, length: int) -> list[list[int]]:
+    def add(self, key: Key, length: int) -> list[list[Key]]:
         """Place a sequence; gives the rows this closed, each as the keys in it."""
         assert 0 < length <= self.row_length, f"a sequence of {length} in rows of {self.row_length}"
         closed = []
@@ -69,11 +73,11 @@ class FirstFit:
             closed.append(self._close(place))
         return closed
 
-    def finish(self) -> list[list[int]]:
+    def finish(self) -> list[list[Key]]:
         """Close all rows, oldest first."""
         return [self._close(0) for _ in range(len(self.open_rows))]
 
-    def _close(self, index: int) -> list[int]:
+    def _close(self, index: int) -> list[Key]:
         del self._used[index]
         return [key for key, _ in self.open_rows.pop(index)]
 
@@ -95,7 +99,7 @@ def pack(
     kept: dict[int, tuple[Sequence[int], Sequence[bool]]] = {}
     rows: list[list[int]] = []
     num_overlong = 0
-    layout = FirstFit(row_length, max_open)
+    layout: FirstFit[int] = FirstFit(row_length, max_open)
     for number, (token_ids, loss_mask) in enumerate(sequences):
         if len(token_ids) != len(loss_mask):
             raise ValueError(f"sequence {number}: {len(token_ids)} tokens but a loss mask of {len(loss_mask)}")

@@ -1,6 +1,6 @@
 """Byte-level BPE with K2's special tokens (K2 §3.1 and the released tokenizer).
 
-Ids, from 0 up: the 256 bytes and their merges, the JSON atoms (optional), the special tokens.
+Ids, from 0 up: the 256 bytes and their merges, the atoms (optional), the special tokens.
 Text never becomes a special token: only `ChatFormat` and the corpus writer place those, by id.
 """
 
@@ -75,7 +75,8 @@ SPLITTINGS: Mapping[str, str] = {
 
 _TOOL = '{"type":"function","function":{"name":"'
 _TYPES = ("string", "integer", "number", "boolean")
-JSON_ATOMS: tuple[str, ...] = (
+# Boilerplate of tool JSON and of the chat format, fixed by their shapes: a token each, matched before splitting.
+ATOMS: tuple[str, ...] = (
     # a list of tools, from its opening to its end
     "# Tools\n",
     f"[{_TOOL}",
@@ -119,6 +120,12 @@ JSON_ATOMS: tuple[str, ...] = (
     # ids of calls
     "functions.",
     "## Return of functions.",
+    # names in the headers of turns
+    "tool_declare",
+    "system",
+    "user",
+    "assistant",
+    "tool",
 )
 
 
@@ -148,7 +155,7 @@ class Tokenizer:
         A corpus too small for ``config.vocab_size`` gives a smaller vocabulary. Raises ValueError when
         the vocabulary has no room for bytes, atoms and special tokens.
         """
-        atoms = JSON_ATOMS if config.json_atoms else ()
+        atoms = ATOMS if config.json_atoms else ()
         num_merged = config.vocab_size - len(atoms) - len(SPECIAL_TOKENS)
         if num_merged < 256:
             least = config.vocab_size - num_merged + 256
@@ -174,13 +181,20 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``; never a special one. Lone surrogates, which are no characters, become U+FFFD."""
-        whole = text if text.isascii() else _without_surrogates(text)
-        return self._backend.encode(whole, add_special_tokens=False).ids
+        return self._backend.encode(_without_surrogates(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` for many texts at once, on all cores."""
-        whole = [text if text.isascii() else _without_surrogates(text) for text in texts]
+        whole = [_without_surrogates(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(whole, add_special_tokens=False)]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """``encode_batch`` with, for every id, the characters of its text it covers: from, to.
+
+        Raises UnicodeEncodeError for lone surrogates: replacing them would shift the rest.
+        """
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ``token_ids``: special tokens by their names, broken UTF-8 as U+FFFD."""
@@ -228,13 +242,12 @@ class Tokenizer:
 
 def _without(atoms: Sequence[str], texts: Iterable[str]) -> Iterator[str]:
     """The texts between the atoms: merges are not spent on what has a token already."""
-    if not atoms:
-        yield from texts
-        return
     pattern = re.compile("|".join(re.escape(atom) for atom in sorted(atoms, key=len, reverse=True)))
-    for text in texts:
-        yield from filter(None, pattern.split(text))
+    for text in map(_without_surrogates, texts):
+        yield from filter(None, pattern.split(text)) if atoms else (text,)
 
 
 def _without_surrogates(text: str) -> str:
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

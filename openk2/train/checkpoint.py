@@ -112,7 +112,11 @@ def _write_tensors(tensors: Mapping[str, Tensor], folder: Path) -> None:
     folder.mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder)), no_dist=True)
+        try:
+            save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder)), no_dist=True)
+        except CheckpointException as error:
+            cause = next(iter(error.failures.values()))[0]
+            raise OSError(f"{folder} could not be written: {cause}") from error
 
 
 def _read_tensors(tensors: dict[str, Tensor], folder: Path) -> None:

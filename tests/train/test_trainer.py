@@ -59,13 +59,14 @@ def test_an_exception_and_a_rerun_change_nothing(tmp_path: Path, undisturbed: li
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_sigkill_at_random_moments_changes_nothing(tmp_path: Path, undisturbed: list[tuple[float, ...]]) -> None:
     program = [sys.executable, "-c", f"from tests.train.test_trainer import *; run(Path({str(tmp_path)!r}))"]
     rng = random.Random(0)
     kills = 0
     for _ in range(40):
         process = subprocess.Popen(program, env={**os.environ, "PYTHONPATH": os.getcwd()})
-        lines = len(read_metrics(tmp_path / "metrics.jsonl"))
+        lines = len(read_metrics(tmp_path / "metrics.jsonl")) + rng.randrange(3)
         deadline = time.monotonic() + 60
         while process.poll() is None and len(read_metrics(tmp_path / "metrics.jsonl")) <= lines:
             assert time.monotonic() < deadline, "the stage made no step in 60 s"
@@ -76,7 +77,7 @@ def test_sigkill_at_random_moments_changes_nothing(tmp_path: Path, undisturbed: 
             kills += 1
         if process.wait() == 0:
             break
-    assert kills >= 2
+    assert kills >= 2, "the stage ended before it could be killed"
     assert exact(tmp_path) == undisturbed
 
 

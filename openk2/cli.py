@@ -1,0 +1,174 @@
+"""One command, thin verbs: ``openk2 VERB ...``. Everything heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from openk2 import __version__
+
+if TYPE_CHECKING:
+    from openk2.recipe import Recipe
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+RECIPE_VERBS = ("run", "pretrain", "sft", "rl", "eval", "count", "plan")
+
+Verb = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0, 2 for a mistake of the user's (said in one line), 130 for Ctrl-C."""
+    args = _parse(sys.argv[1:] if argv is None else list(argv))
+    verb: Verb = args.verb
+    try:
+        verb(args)
+    except KeyboardInterrupt:
+        print("\nopenk2: interrupted; the same command again goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        print(f"openk2: {_said_by_system(error)}", file=sys.stderr)
+        return USER_ERROR
+    except ValueError as error:
+        print(f"openk2: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_ERROR
+    return 0
+
+
+def _said_by_system(error: OSError) -> str:
+    if error.strerror is None:  # raised by us, with a whole sentence
+        return " ".join(str(error).split())
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+# ---------------------------------------------------------------------------------------------
+# What can be said
+# ---------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(USER_ERROR, f"{self.prog}: {message}; {self.prog} --help says more\n")
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="openk2", description="Kimi K2's training system: text in, an agent out.")
+    parser.add_argument("--version", action="version", version=f"openk2 {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    for name, verb, words in (
+        ("run", run, "every stage from text to report; goes on where it stopped"),
+        ("pretrain", run_stage, "the data and pre-training stages alone"),
+        ("sft", run_stage, "the fine-tuning stage alone"),
+        ("rl", run_stage, "the reinforcement-learning stage alone"),
+        ("eval", run_stage, "the evaluation stage alone"),
+    ):
+        sub = _recipe_verb(verbs, name, verb, words)
+        sub.add_argument("--run", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME)")
+    _recipe_verb(verbs, "count", count, "parameters and FLOPs of a recipe's model, beside the paper's figures")
+    sub = _recipe_verb(verbs, "plan", plan, "what a recipe's model takes on each GPU of a cluster")
+    for name, ways in (("pipeline", 16), ("expert", 16), ("data", 8)):
+        sub.add_argument(
+            f"--{name}", type=int, default=ways, metavar="N", help=f"{name}-parallel ways (default {ways})"
+        )
+
+    sub = verbs.add_parser("chat", help="talk to a run's agent, with a live world behind its tools")
+    sub.set_defaults(verb=chat, stage="chat")
+    sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
+    sub = verbs.add_parser("export", help="write a run's model in Hugging Face layout")
+    sub.set_defaults(verb=export, stage="export")
+    sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
+    sub.add_argument("to", type=Path, metavar="DIR", help="where to put config, tokenizer and safetensors")
+
+    if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
+        verbs.choices[argv[0]].print_help()  # the verb's own; behind a recipe, --help shows the recipe's flags
+        sys.exit(0)
+    args, flags = parser.parse_known_args(argv)
+    if flags and not hasattr(args, "recipe"):
+        parser.error(f"unknown argument: {flags[0]}")
+    args.flags = flags
+    return args
+
+
+def _recipe_verb(
+    verbs: argparse._SubParsersAction[_Parser], name: str, verb: Verb, words: str
+) -> argparse.ArgumentParser:
+    words_below = "Any key of the recipe is a flag: --seed 1. All of them, with values: put --help after the recipe."
+    sub = verbs.add_parser(name, help=words, description=words, epilog=words_below, add_help=False, allow_abbrev=False)
+    sub.set_defaults(verb=verb, stage=name)
+    sub.add_argument("recipe", type=Path, help="a recipe file, as in recipes/nano.toml")
+    return sub
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from openk2.recipe import Recipe, override
+
+    recipe = Recipe.load(args.recipe)
+    return override(recipe, args.flags, prog=f"openk2 {args.stage} {args.recipe}")
+
+
+# ---------------------------------------------------------------------------------------------
+# The verbs
+# ---------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> None:
+    """All stages."""
+    recipe = _recipe(args)
+    from openk2 import pipeline
+
+    pipeline.run(recipe, args.run or Path("runs") / recipe.name)
+
+
+def run_stage(args: argparse.Namespace) -> None:
+    """One stage."""
+    recipe = _recipe(args)
+    from openk2 import pipeline
+
+    pipeline.run_stage(args.stage, recipe, args.run or Path("runs") / recipe.name)
+
+
+def chat(args: argparse.Namespace) -> None:
+    """A conversation in the terminal."""
+    from openk2 import pipeline
+
+    pipeline.chat(args.folder)
+
+
+def export(args: argparse.Namespace) -> None:
+    """The model, for others."""
+    from openk2 import pipeline
+
+    pipeline.export(args.folder, args.to)
+
+
+def count(args: argparse.Namespace) -> None:
+    """Parameters and FLOPs."""
+    recipe = _recipe(args)
+    from rich.console import Console
+
+    from openk2.model.count import count_table
+
+    Console().print(count_table(recipe.model, recipe.name))
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Memory on paper."""
+    recipe = _recipe(args)
+    from rich.console import Console
+
+    from openk2.parallel import plan as planning
+
+    layout = planning.Layout(args.pipeline, args.expert, args.data)
+    Console().print(planning.table(planning.plan(planning.sizes_of(recipe.model), layout), recipe.name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

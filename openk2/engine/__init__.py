@@ -1,1 +1,0 @@
-"""Inference: cache, sampler, engine (K2 §3.3)."""

@@ -1,0 +1,85 @@
+"""JSON Lines that survive a kill at any moment: append whole lines, read past a torn last one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+log = logging.getLogger(__name__)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file, in order. A torn last line is reported and dropped.
+
+    Raises ValueError, naming file and line, for a line within the file that is no JSON object.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            record = _parse(line)
+            if record is not None:
+                yield record
+            elif line.endswith(b"\n"):
+                raise ValueError(f"{path}:{number}: not a JSON object: {line[:60]!r}")
+            else:
+                log.warning("%s:%d: dropped a torn last line of %d bytes", path, number, len(line))
+
+
+class Appender:
+    """Appends records to a file, one whole line per system call, so that a killed process tears one line at most.
+
+    Opening mends what an earlier kill left: a torn last line is reported and cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _mend(path)
+        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record. Raises OSError when the disk takes no whole line."""
+        line = (dump(record) + "\n").encode()
+        written = os.write(self._handle, line)
+        if written != len(line):
+            raise OSError(f"wrote {written} of {len(line)} bytes")
+
+    def close(self) -> None:
+        """Flush to the disk and close."""
+        os.fsync(self._handle)
+        os.close(self._handle)
+
+    def __enter__(self) -> Appender:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The object on a line, or None. A line cut short never parses: its closing brace is missing."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _mend(path: Path) -> None:
+    """Make ``path`` end in a whole line."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        data = file.read()
+        if not data or data.endswith(b"\n"):
+            return
+        start = data.rfind(b"\n") + 1
+        if _parse(data[start:]) is not None:
+            file.write(b"\n")
+            return
+        log.warning("%s: cut off a torn last line of %d bytes", path, len(data) - start)
+        file.truncate(start)

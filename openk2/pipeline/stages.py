@@ -1,0 +1,341 @@
+"""What each stage of a run does: worlds, corpus, pre-training, SFT, RL and its control, evaluation, report."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice, pairwise
+from pathlib import Path
+
+from openk2.agent import Budget, run_episode
+from openk2.data import store
+from openk2.data.config import DataConfig, SourceConfig
+from openk2.data.corpus import mixed_texts
+from openk2.data.stream import TokenStream, heldout_batches
+from openk2.engine.config import EngineConfig
+from openk2.engine.engine import Engine
+from openk2.eval.harness import evaluate
+from openk2.eval.perplexity import bits_per_byte
+from openk2.eval.summary import eval_path, summarize
+from openk2.gym.families import demonstrations, make_env, tasks
+from openk2.jobs.atomic import write_json
+from openk2.model.transformer import Transformer
+from openk2.pipeline.folder import Done, Run
+from openk2.recipe import Recipe
+from openk2.schema import Sampling, Task
+from openk2.text.tokenizer import Tokenizer
+from openk2.train.dialogues import DialogueStream, read_dialogues
+from openk2.train.metrics import read_metrics
+from openk2.train.rl import PromptSource, reinforce
+from openk2.train.supervised import fit
+from openk2.view.live import LiveView, Progress
+from openk2.view.report import write_report
+from openk2.worlds.documents import documents
+from openk2.worlds.synthesize import synthesize
+
+EVAL_SETS = {
+    "demonstrated": "heldout",
+    "undemonstrated": "undemonstrated_heldout",
+    "unseen_domain": "unseen_domain",
+}
+"""Sets of the result table, and the splits of the tool worlds they are."""
+
+
+def run(recipe: Recipe, folder: Path) -> None:
+    """Every stage from text to report; a stage that is done is not repeated."""
+    opened = Run.open(recipe, folder)
+    for stage in _stages(recipe):
+        opened.carry_out(stage, WORK[stage])
+    report(opened)
+
+
+def run_stage(stage: str, recipe: Recipe, folder: Path) -> None:
+    """One stage of ``pretrain, sft, rl, eval`` with what it stands on; later ones are left alone."""
+    opened = Run.open(recipe, folder)
+    order = _stages(recipe)
+    if stage not in order:
+        raise ValueError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(order)}")
+    for each in order[: order.index(stage) + 1]:
+        opened.carry_out(each, WORK[each])
+
+
+def _stages(recipe: Recipe) -> list[str]:
+    chosen = ["worlds", "corpus", "pretrain"]
+    chosen += ["sft"] if recipe.sft else []
+    chosen += ["rl", "sft_control"] if recipe.sft and recipe.rl else []
+    return [*chosen, "eval"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Text
+# ---------------------------------------------------------------------------------------------
+
+
+def make_worlds(run: Run) -> Done:
+    """Play the scripted teacher on every training task, keep what passes; write documents about the worlds."""
+    recipe, folder = run.recipe, run.folder / "worlds"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Progress(run.console) as progress:
+        bar = progress.add_task("trajectories", total=recipe.worlds.num_train)
+        funnel = asyncio.run(
+            synthesize(
+                recipe.worlds,
+                folder,
+                run_episode,
+                partial(make_env, "tools", recipe.worlds),
+                lambda done: progress.update(bar, completed=done),
+            )
+        )
+    beside = folder / "documents.tmp"
+    with beside.open("w") as out:
+        for text in documents(recipe.worlds, recipe.worlds.num_documents):
+            out.write(json.dumps({"text": text}) + "\n")
+    beside.rename(folder / "documents.jsonl")
+    return {"funnel": funnel.to_json()}
+
+
+def make_corpus(run: Run) -> Done:
+    """Train the tokenizer on a sample of everything, then write the corpus as tokens."""
+    config = _data(run)
+    path = run.folder / "tokenizer.json"
+    if not path.is_file():
+        Tokenizer.train(_tokenizer_texts(run, config), run.recipe.tokenizer).save(path)
+    counts = store.build(config, Tokenizer.load(path), run.folder / "corpus")
+    return {"tokens": {source: split["train"].num_tokens for source, split in counts.items()}}
+
+
+def _data(run: Run) -> DataConfig:
+    """The recipe's sources, and the documents about the worlds."""
+    config = run.recipe.data
+    if run.recipe.worlds.documents_weight == 0:
+        return config
+    worlds = SourceConfig(
+        kind="files",
+        label="worlds",
+        weight=run.recipe.worlds.documents_weight,
+        path=(run.folder / "worlds" / "documents.jsonl"),
+    )
+    return config.model_copy(update={"sources": (*config.sources, worlds)})
+
+
+def _tokenizer_texts(run: Run, config: DataConfig) -> Iterator[str]:
+    yield from mixed_texts(config, run.recipe.tokenizer.train_chars)
+    with (run.folder / "worlds" / "traces.jsonl").open() as lines:
+        for line in islice(lines, 2000):
+            for message in json.loads(line)["messages"]:
+                yield message["content"]
+                for call in message.get("tool_calls", ()):
+                    yield call["function"]["arguments"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------
+
+
+def pretrain(run: Run) -> Done:
+    """Pre-training on the corpus."""
+    config = run.recipe.pretrain
+    stream = TokenStream(
+        run.folder / "corpus",
+        row_length=config.row_length,
+        batch_rows=config.batch_rows,
+        seed=run.recipe.seed,
+        weights={source.name: source.weight for source in _data(run).sources},
+    )
+    model = run.fresh_model()
+    with _live(run, "pretrain", config.steps) as view:
+        fit(
+            "pretrain",
+            run.folder / "pretrain",
+            model,
+            stream,
+            config,
+            run.compute,
+            on_metrics=view.update,
+            say=run.say,
+        )
+    return {"bits_per_byte": _bits_per_byte(run, model), "tokens_per_second": _speed(run, "pretrain")}
+
+
+def sft(run: Run) -> Done:
+    """Fine-tuning on the verified dialogues."""
+    return _fine_tune(run, "sft", "pretrain", None)
+
+
+def sft_control(run: Run) -> Done:
+    """The control: SFT continued for as long as reinforcement learning took."""
+    finished = run.done("rl")
+    assert finished is not None, "the control is measured against reinforcement learning"
+    seconds = [row["seconds"] for row in read_metrics(run.folder / "sft" / "metrics.jsonl")]
+    a_step = statistics.median(after - before for before, after in pairwise(seconds))
+    return _fine_tune(run, "sft_control", "sft", max(1, round(finished["seconds"] / a_step)))
+
+
+def _fine_tune(run: Run, name: str, after: str, num_steps: int | None) -> Done:
+    config = run.recipe.sft
+    assert config is not None
+    steps = num_steps or config.steps
+    model = run.model_after(after)
+    stream = _dialogues(run, config.row_length, config.batch_rows, seed=run.recipe.seed + (name != "sft"))
+    with _live(run, name, steps) as view:
+        fit(
+            name,
+            run.folder / name,
+            model,
+            stream,
+            config,
+            run.compute,
+            num_steps=steps,
+            on_metrics=view.update,
+            say=run.say,
+        )
+    return {"bits_per_byte": _bits_per_byte(run, model), "tokens_per_second": _speed(run, name), "steps": steps}
+
+
+def rl(run: Run) -> Done:
+    """Reinforcement learning on tasks that no demonstration covers."""
+    config = run.recipe.rl
+    assert config is not None
+    model, chat = run.model_after("sft"), run.chat_format()
+    prompts = PromptSource(
+        {family: tasks(family, run.recipe.worlds, "rl") for family in config.families},
+        config.families,
+        num_prompts=config.prompts_per_step,
+        seed=run.recipe.seed,
+    )
+    ptx = None
+    if config.ptx_weight > 0:
+        ptx = _dialogues(run, config.row_length, config.ptx_rows, seed=run.recipe.seed + 2)
+    with _live(run, "rl", config.steps) as view:
+        reinforce(
+            run.folder / "rl",
+            model,
+            chat,
+            _engine(run, model, config.row_length),
+            prompts,
+            partial(make_env, worlds=run.recipe.worlds),
+            ptx,
+            config,
+            run.compute,
+            on_metrics=view.update,
+            say=run.say,
+        )
+    return {"bits_per_byte": _bits_per_byte(run, model), "tokens_per_second": _speed(run, "rl")}
+
+
+def _dialogues(run: Run, row_length: int, batch_rows: int, *, seed: int) -> DialogueStream:
+    chat = run.chat_format()
+    dialogues = read_dialogues(run.folder / "worlds" / "traces.jsonl", chat)
+    assert run.recipe.sft is not None
+    for family, limit in run.recipe.sft.questions.items():
+        dialogues += [chat.encode(messages) for messages in demonstrations(run.recipe.worlds, family, limit)]
+    return DialogueStream(
+        dialogues, row_length=row_length, batch_rows=batch_rows, pad_id=chat.tokenizer.pad_id, seed=seed
+    )
+
+
+def _live(run: Run, stage: str, steps: int) -> LiveView:
+    return LiveView(stage, num_steps=steps, budget_seconds=run.budget(stage), console=run.console)
+
+
+def _engine(run: Run, model: Transformer, max_context: int) -> Engine:
+    return Engine(model, run.chat_format(), EngineConfig(max_slots=256, max_context=max_context))
+
+
+def _speed(run: Run, stage: str) -> float:
+    rows = read_metrics(run.folder / stage / "metrics.jsonl")
+    return statistics.median(row["tokens_per_second"] for row in rows)
+
+
+def _bits_per_byte(run: Run, model: Transformer) -> float:
+    config = run.recipe.pretrain
+    sources = [source.name for source in run.recipe.data.sources]
+    batches = heldout_batches(
+        run.folder / "corpus", sources, row_length=config.row_length, batch_rows=config.micro_batch_rows
+    )
+    some = islice(batches, run.recipe.eval.heldout_batches)
+    return bits_per_byte(model, some, run.compute.device, bf16=run.compute.bf16)
+
+
+# ---------------------------------------------------------------------------------------------
+# Evaluation and report
+# ---------------------------------------------------------------------------------------------
+
+
+def evaluate_all(run: Run) -> Done:
+    """Every trained model on every set of held-out tool tasks."""
+    for stage, after in (("base", "pretrain"), ("sft", "sft"), ("sft_control", "sft_control"), ("rl", "rl")):
+        if run.done(after) is None:
+            continue
+        engine = _engine(run, run.model_after(after), run.recipe.model.max_positions)
+        for task_set, split in EVAL_SETS.items():
+            some = tasks("tools", run.recipe.worlds, split)[: run.recipe.eval.tasks_per_set]
+            _evaluate(run, engine, stage, task_set, some)
+            if run.recipe.eval.avg_k:
+                _evaluate(run, engine, stage, task_set, some[: run.recipe.eval.avg_tasks_per_set], avg=True)
+    return {}
+
+
+def _evaluate(run: Run, engine: Engine, stage: str, task_set: str, some: Sequence[Task], *, avg: bool = False) -> None:
+    """Pass@1, or Avg@k, of one model on one set; what an interrupted evaluation finished is kept."""
+    config = run.recipe.eval
+    budget = Budget(config.max_turns, config.max_tokens)
+    num_samples, temperature = (config.avg_k, config.avg_temperature) if avg else (1, config.temperature)
+    with Progress(run.console) as progress:
+        words = f"{stage} on {task_set}" + (f", Avg@{num_samples}" if avg else "")
+        bar = progress.add_task(words, total=num_samples * len(some))
+        results = asyncio.run(
+            evaluate(
+                engine,
+                partial(make_env, "tools", run.recipe.worlds),
+                some,
+                run_episode=partial(run_episode, budget=budget, chat=engine.chat_format),
+                sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
+                concurrency=config.concurrency,
+                out_path=eval_path(run.folder, stage, task_set, avg=avg),
+                policy_id=f"{run.recipe.fingerprint}/{stage}",
+                seed=config.seed,
+                num_samples=num_samples,
+                app_of=lambda task: task.tags[0],
+                on_trace=lambda _: progress.advance(bar),
+            )
+        )
+    if not avg:
+        rate = results.pass_at_1()
+        run.say(f"  {stage} on {task_set}: {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n}")
+
+
+def report(run: Run) -> None:
+    """``summary.json`` and ``report.html`` of what is done so far."""
+    done = {stage: finished for stage in _stages(run.recipe) if (finished := run.done(stage))}
+    speeds = {stage: left["tokens_per_second"] for stage, left in done.items() if "tokens_per_second" in left}
+    bits = {stage: left["bits_per_byte"] for stage, left in done.items() if "bits_per_byte" in left}
+    write_json(
+        run.folder / "summary.json",
+        {
+            "recipe": run.recipe.name,
+            **run.describe(),
+            "seconds": {stage: round(left["seconds"], 1) for stage, left in done.items()},
+            "budget_seconds": {stage: run.budget(stage) for stage in done},
+            "peak_rss_bytes": max((left["peak_rss_bytes"] for left in done.values()), default=0),
+            "tokens_per_second": speeds,
+            "heldout_bits_per_byte": bits,
+            **summarize(run.folder),
+        },
+    )
+    run.say(f"report: {write_report(run.folder)}")
+
+
+WORK: Mapping[str, Callable[[Run], Done]] = {
+    "worlds": make_worlds,
+    "corpus": make_corpus,
+    "pretrain": pretrain,
+    "sft": sft,
+    "rl": rl,
+    "sft_control": sft_control,
+    "eval": evaluate_all,
+}

@@ -1,0 +1,106 @@
+"""The programmatic judge: a rubric against the final records, the call log and the final answer (K2 §3.1)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openk2.schema import Rubric, RubricItem, Score
+from openk2.worlds.simulator import Called
+from openk2.worlds.state import Rows
+
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+RUNS_ON_BEFORE = re.compile(r"(?:[\w@]|\w[-.:])$")
+RUNS_ON_AFTER = re.compile(r"\w|[-.:@]\w")
+
+
+def mentions(text: str, value: str | int) -> bool:
+    """Whether ``text`` names ``value`` as a whole, in any case; 1,250 counts as 1250, and 84 is not in 184 or 84.5."""
+    if isinstance(value, int):
+        text = THOUSANDS.sub("", text)
+    text, word = text.lower(), str(value).lower()
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not RUNS_ON_BEFORE.search(text[max(start - 2, 0) : start]) and not RUNS_ON_AFTER.match(text[end : end + 2]):
+            return True
+        start = text.find(word, start + 1)
+    return False
+
+
+def judge(rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], answer: str) -> Score:
+    """Score an episode: 1 exactly when every item holds.
+
+    Otherwise the weight of the achievements that hold over that of all. Only what cannot be had by doing or claiming
+    nothing is an achievement: a change of state, a call, a fact that a tool has shown. A broken guard (a call that is
+    forbidden, a record that should not have changed) leaves 0. Raises ValueError for an item of an unknown form.
+    """
+    parts = {item.name: float(_holds(item, before, after, log, answer)) for item in rubric.items}
+    if all(parts.values()):
+        return Score(1.0, parts)
+    if any(_is_guard(item) and not parts[item.name] for item in rubric.items):
+        return Score(0.0, parts)
+    weights = {item.name: item.weight for item in rubric.items if not _is_guard(item)}
+    earned = sum(item.weight * parts[item.name] for item in rubric.items if _is_achievement(item))
+    return Score(min(earned / sum(weights.values()), 0.9), parts)
+
+
+def _is_guard(item: RubricItem) -> bool:
+    return item.check == "forbid" or "only" in item.spec
+
+
+def _is_achievement(item: RubricItem) -> bool:
+    return not _is_guard(item) and (item.check != "fact" or bool(item.spec.get("grounded")))
+
+
+def _holds(item: RubricItem, before: Rows, after: Rows, log: Sequence[Called], answer: str) -> bool:
+    match item.check:
+        case "state":
+            return _state_holds(item.spec, before, after)
+        case "call":
+            return any(not called.failed and _matches(item.spec, called) for called in log)
+        case "forbid":
+            return not any(_matches(item.spec, called) for called in log)
+        case "fact":
+            return _fact_holds(item.spec, log, answer)
+    raise ValueError(f"rubric item {item.name!r}: a {item.check} item needs a judging model")
+
+
+def _state_holds(spec: Mapping[str, Any], before: Rows, after: Rows) -> bool:
+    if "only" in spec:
+        allowed = {(entity, key) for entity, key in spec["only"]}
+        return _changed(before, after) <= allowed
+    row = after[spec["entity"]].get(spec["key"])
+    if row is None:
+        return False
+    if "has" in spec:
+        return all(row[name] == value for name, value in spec["has"].items())
+    old = before[spec["entity"]].get(spec["key"], {})
+    rest = all(row[name] == value for name, value in old.items() if name != spec["field"])
+    return rest and bool(row[spec["field"]] == spec["equals"])
+
+
+def _changed(before: Rows, after: Rows) -> set[tuple[str, str]]:
+    """The records that differ, came or went."""
+    return {
+        (entity, key)
+        for entity, rows in after.items()
+        for key in rows.keys() | before[entity].keys()
+        if rows.get(key) != before[entity].get(key)
+    }
+
+
+def _matches(spec: Mapping[str, Any], called: Called) -> bool:
+    wanted = spec.get("arguments", {})
+    given = called.arguments or {}
+    return called.name == spec["tool"] and all(given.get(name) == value for name, value in wanted.items())
+
+
+def _fact_holds(spec: Mapping[str, Any], log: Sequence[Called], answer: str) -> bool:
+    if not mentions(answer, spec["value"]) or any(mentions(answer, other) for other in spec.get("without", ())):
+        return False
+    return not spec.get("grounded") or any(
+        mentions(json.dumps(c.result, ensure_ascii=False), spec["value"]) for c in log
+    )

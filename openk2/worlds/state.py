@@ -1,0 +1,96 @@
+"""The state behind the tools: rows in an in-memory SQLite database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from openk2.schema import JSON
+from openk2.worlds.spec import App, Entity
+
+Rows = dict[str, dict[str, dict[str, Any]]]  # entity name → key → field → value (key included)
+canonical = json.JSONEncoder(sort_keys=True).encode
+
+
+class State:
+    """Tables of one episode. ``fresh`` lists, per entity, the keys that new records will take."""
+
+    def __init__(self, app: App, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]]) -> None:
+        self._app = app
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database.execute("BEGIN")  # one transaction for the episode: no commit per statement
+        for entity in app.entities:
+            columns = ", ".join(f'"{f.name}" {"INTEGER" if f.is_number else "TEXT"} NOT NULL' for f in entity.fields)
+            self._database.execute(
+                f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}")) WITHOUT ROWID'
+            )
+        self._fill(rows, fresh)
+
+    def _fill(self, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]]) -> None:
+        for entity in self._app.entities:
+            self._insert(entity, rows.get(entity.name, ()))
+        self._fresh = {name: list(keys) for name, keys in fresh.items()}
+
+    def get(self, entity: Entity, key: str) -> JSON | None:
+        """The record, or None."""
+        return self._first(entity, entity.key, key)
+
+    def find(self, entity: Entity, field: str, value: str | int) -> JSON | None:
+        """The record whose ``field`` is ``value`` (the lowest key, were there several), or None."""
+        return self._first(entity, field, value)
+
+    def _first(self, entity: Entity, field: str, value: str | int) -> JSON | None:
+        cursor = self._database.execute(
+            f'SELECT * FROM "{entity.name}" WHERE "{field}" = ? ORDER BY "{entity.key}" LIMIT 1', (value,)
+        )
+        row = cursor.fetchone()
+        return None if row is None else dict(zip((f.name for f in entity.fields), row, strict=True))
+
+    def insert(self, entity: Entity, row: JSON) -> None:
+        """Add a record that has every field."""
+        self._insert(entity, [row])
+
+    def _insert(self, entity: Entity, rows: Iterable[JSON]) -> None:
+        marks = ", ".join("?" * len(entity.fields))
+        values = ([row[field.name] for field in entity.fields] for row in rows)
+        self._database.executemany(f'INSERT INTO "{entity.name}" VALUES ({marks})', values)
+
+    def update(self, entity: Entity, key: str, field: str, value: str | int) -> None:
+        """Write one field of a record."""
+        self._database.execute(f'UPDATE "{entity.name}" SET "{field}" = ? WHERE "{entity.key}" = ?', (value, key))
+
+    def next_key(self, entity: Entity) -> str | None:
+        """The key for a new record, or None when no more can be made."""
+        keys = self._fresh.get(entity.name)
+        return keys.pop(0) if keys else None
+
+    def rows(self) -> Rows:
+        """All records: entity → key → fields."""
+        out: Rows = {}
+        for entity in self._app.entities:
+            names = [field.name for field in entity.fields]
+            cursor = self._database.execute(f'SELECT * FROM "{entity.name}" ORDER BY "{entity.key}"')
+            out[entity.name] = {row[0]: dict(zip(names, row, strict=True)) for row in cursor}
+        return out
+
+    def hash(self) -> str:
+        """Hash of the sorted logical rows: equal states hash alike whatever their history."""
+        return hashlib.sha256(canonical(self.rows()).encode()).hexdigest()
+
+    def snapshot(self) -> JSON:
+        """All there is to know, as plain JSON."""
+        rows = {name: list(table.values()) for name, table in self.rows().items()}
+        return {"rows": rows, "fresh": {name: list(keys) for name, keys in self._fresh.items()}}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot of the same app."""
+        for entity in self._app.entities:
+            self._database.execute(f'DELETE FROM "{entity.name}"')
+        self._fill(snapshot["rows"], snapshot["fresh"])
+
+    def close(self) -> None:
+        """Free the database."""
+        self._database.close()
