@@ -42,6 +42,7 @@ EVAL_SETS = {
     "unseen_domain": "unseen_domain",
 }
 """Sets of the result table, and the splits of the tool worlds they are."""
+TOKENIZER_DIALOGUES = 6000
 
 
 def run(recipe: Recipe, folder: Path) -> None:
@@ -122,12 +123,16 @@ def _data(run: Run) -> DataConfig:
 
 
 def _tokenizer_texts(run: Run, config: DataConfig) -> Iterator[str]:
+    """A sample of the corpus, and dialogues with their tools: words of both become short."""
     yield from mixed_texts(config, run.recipe.tokenizer.train_chars)
     with (run.folder / "worlds" / "traces.jsonl").open() as lines:
-        for line in islice(lines, 2000):
-            for message in json.loads(line)["messages"]:
+        for line in islice(lines, TOKENIZER_DIALOGUES):
+            dialogue = json.loads(line)
+            yield json.dumps(dialogue["tools"], separators=(",", ":"), ensure_ascii=False)
+            for message in dialogue["messages"]:
                 yield message["content"]
                 for call in message.get("tool_calls", ()):
+                    yield call["function"]["name"]
                     yield call["function"]["arguments"]
 
 

@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_the_earlier_state(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # writes fail as on a full disk
     try:
-        with pytest.raises(OSError, match="too large|No space"):
+        with pytest.raises(OSError, match=r"too large|No space"):
             run(tmp_path, steps=6)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
