@@ -1,0 +1,1 @@
+"""Inference: cache, sampler, engine (K2 §3.3)."""
