@@ -37,10 +37,11 @@ class EnvFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of one episode: assistant turns, and tokens the policy may sample in all."""
+    """Limits of one episode: assistant turns, tokens the policy may sample, tokens of the whole context."""
 
     turns: int = 8
     tokens: int = 512
+    context: int = 1 << 20
 
 
 @dataclass(slots=True)
@@ -134,6 +135,9 @@ class Episode:
         else:
             source = "tool" if any(message.role == "tool" for message in messages) else "user"
             ids = self.chat.extend(self.trace.token_ids, messages)
+        if len(self.trace.token_ids) + len(ids) >= self.budget.context:
+            self.trace.stop_reason = "token_budget"
+            return
         self.trace.segments.append(Segment(source, ids, [False] * len(ids)))
 
     def pause(self) -> dict[str, Any]:

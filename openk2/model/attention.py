@@ -10,6 +10,7 @@ import math
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
@@ -126,7 +127,15 @@ class LatentAttention(nn.Module):
         w_k_HNC, w_v_HVC = w_HXC.split((c.qk_nope_head_dim, c.v_head_dim), dim=1)
         q_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_k_HNC)
         q_BTHL = torch.cat((q_BTHC, q_rope_BTHR), dim=-1)
-        scores_BTHS = torch.einsum("bthl,bsl->bths", q_BTHL, latent_BSL) * self.softmax_scale
-        weights_BTHS = scores_BTHS.masked_fill(~mask_BTS.unsqueeze(2), -math.inf).softmax(dim=-1)
-        context_BTHC = torch.einsum("bths,bsc->bthc", weights_BTHS, latent_BSL[..., : c.kv_lora_rank])
+        # The latent is key and value at once, one for all heads: the fused kernel reads it from the cache.
+        if q_BTHL.shape[1] == 1:
+            # A single token: its heads are the queries of one attention.
+            out_BTHL = self._fused(q_BTHL, latent_BSL.unsqueeze(1), mask_BTS.unsqueeze(1))
+        else:
+            latent_BHSL = latent_BSL.unsqueeze(1).expand(-1, c.num_heads, -1, -1)
+            out_BTHL = self._fused(q_BTHL.transpose(1, 2), latent_BHSL, mask_BTS.unsqueeze(1)).transpose(1, 2)
+        context_BTHC = out_BTHL[..., : c.kv_lora_rank]
         return torch.einsum("bthc,hvc->bthv", context_BTHC, w_v_HVC)
+
+    def _fused(self, q: Tensor, latent: Tensor, mask: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, latent, latent, attn_mask=mask, scale=self.softmax_scale)

@@ -35,15 +35,15 @@ def rms_norm_plain(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """The same in few passes over memory, forward and backward."""
+    if not torch.is_grad_enabled():
+        return _normalised(x, eps)[0].mul_(weight_D)
     return _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse_rms = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        unit = x * inverse_rms
+        unit, inverse_rms = _normalised(x, eps)
         ctx.save_for_backward(unit, inverse_rms, weight_D)
         return unit * weight_D
 
@@ -55,3 +55,10 @@ class _RMSNorm(torch.autograd.Function):
         grad_x = grad * weight_D
         grad_x.addcmul_(unit, projection, value=-1 / unit.shape[-1]).mul_(inverse_rms)
         return grad_x, along.sum(0), None
+
+
+def _normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The input over its root mean square, and the inverse of that."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    inverse_rms = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return x * inverse_rms, inverse_rms

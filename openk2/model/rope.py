@@ -68,6 +68,8 @@ def turns(config: ModelConfig, positions_BT: Tensor, inv_freq_P: Tensor) -> Tens
 
 def rotate(x_BTHK: Tensor, turns_BTP: Tensor) -> Tensor:
     """Turn each interleaved pair (2p, 2p+1) of the last R entries; entries before them stay."""
+    if not torch.is_grad_enabled():
+        return _turn(x_BTHK, turns_BTP.unsqueeze(-2))
     return _Rotate.apply(x_BTHK, turns_BTP.unsqueeze(-2))  # type: ignore[no-untyped-call]
 
 

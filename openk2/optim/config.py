@@ -16,6 +16,9 @@ class OptimConfig(BaseModel):
 
     lr: float = Field(default=2e-4, gt=0, description="peak learning rate of Muon's matrices")
     adamw_lr: float | None = Field(default=None, gt=0, description="peak learning rate of AdamW's parameters; none: lr")
+    router_lr: float | None = Field(
+        None, gt=0, description="peak learning rate of the routers; none: adamw_lr. Fast routers starve experts"
+    )
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's momentum μ")
     nesterov: bool = Field(default=True, description="orthogonalise G + μ·M (True) or M (False)")
     weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay λ of Muon's matrices")

@@ -41,15 +41,20 @@ class MuonClip(torch.optim.Optimizer):
         for name, parameter in parameters.items():
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 raise ValueError(f"parameter {name} is {parameter.dtype}: MuonClip updates float32 weights")
-        rates = {"muon": config.lr, "adamw": config.adamw_lr or config.lr}
-        decay = {"muon": config.weight_decay, "adamw": 0.0}
+        adamw_lr = config.adamw_lr or config.lr
+        kinds = (
+            ("muon", False, config.lr, config.weight_decay),
+            ("adamw", False, adamw_lr, 0.0),
+            ("adamw", True, config.router_lr, 0.0),
+        )
         groups: list[dict[str, Any]] = []
-        for algorithm in ("muon", "adamw"):
-            named = [(row.name, parameters[row.name]) for row in rows if row.algorithm == algorithm]
+        apart = config.router_lr is not None
+        for algorithm, router, rate, decay in kinds:
+            chosen = [r for r in rows if r.algorithm == algorithm and (apart and r.role == "router") == router]
+            named = [(row.name, parameters[row.name]) for row in chosen]
             if named:
-                rate = rates[algorithm]
                 groups.append({"params": named, "algorithm": algorithm, "lr": rate, "base_lr": rate})
-                groups[-1]["weight_decay"] = decay[algorithm]
+                groups[-1]["weight_decay"] = decay
         super().__init__(groups, {})
         self.config = config
         self.last_clip: ClipReport | None = None

@@ -27,6 +27,7 @@ class PlanRow:
     algorithm: Algorithm
     pieces: tuple[Block, ...]
     why: str
+    role: str = ""
 
 
 def plan(model: nn.Module, split: Split) -> list[PlanRow]:
@@ -65,7 +66,7 @@ def plan(model: nn.Module, split: Split) -> list[PlanRow]:
 def _row(name: str, parameter: nn.Parameter, layout: Layout, why: str, split: Split) -> PlanRow:
     shape = tuple(parameter.shape)
     if layout.role in ADAMW_ROLES:
-        return PlanRow(name, shape, "adamw", (), why)
+        return PlanRow(name, shape, "adamw", (), why, layout.role)
     if layout.role not in MUON_ROLES:
         raise ValueError(
             f"parameter {name}: unknown role {layout.role!r}; known: {', '.join(MUON_ROLES + ADAMW_ROLES)}"
@@ -73,7 +74,7 @@ def _row(name: str, parameter: nn.Parameter, layout: Layout, why: str, split: Sp
     if len(shape) < 2:
         raise ValueError(f"parameter {name}: role {layout.role} wants [..., out, in], its shape is {list(shape)}")
     try:
-        return PlanRow(name, shape, "muon", blocks(layout, shape[-2], split), why)
+        return PlanRow(name, shape, "muon", blocks(layout, shape[-2], split), why, layout.role)
     except ValueError as error:
         raise ValueError(f"parameter {name}: {error}") from error
 

@@ -288,7 +288,7 @@ def evaluate_all(run: Run) -> Done:
 def _evaluate(run: Run, engine: Engine, stage: str, task_set: str, some: Sequence[Task], *, avg: bool = False) -> None:
     """Pass@1, or Avg@k, of one model on one set; what an interrupted evaluation finished is kept."""
     config = run.recipe.eval
-    budget = Budget(config.max_turns, config.max_tokens)
+    budget = Budget(config.max_turns, config.max_tokens, run.recipe.model.max_positions)
     num_samples, temperature = (config.avg_k, config.avg_temperature) if avg else (1, config.temperature)
     with Progress(run.console) as progress:
         words = f"{stage} on {task_set}" + (f", Avg@{num_samples}" if avg else "")

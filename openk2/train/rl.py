@@ -47,18 +47,23 @@ class PromptSource:
             if not kinds:
                 raise ValueError(f"rl.families names {family!r}, which has no tasks")
             self._kinds[family] = dict(sorted(kinds.items()))
+        num_tasks = sum(len(kind) for kinds in self._kinds.values() for kind in kinds.values())
+        if num_tasks < 2 * num_prompts:
+            raise ValueError(f"rl.prompts_per_step is {num_prompts}, but there are only {num_tasks} tasks to draw from")
         self.num_prompts, self.seed, self.step = num_prompts, seed, 0
 
     def draw(self) -> list[Task]:
         """The prompts of the next step."""
         rng = np.random.default_rng([self.seed, self.step])
         self.step += 1
-        drawn = []
-        for family in rng.choice(len(self._families), size=self.num_prompts, p=self._shares):
-            kinds = list(self._kinds[self._families[family]].values())
+        drawn: dict[str, Task] = {}
+        while len(drawn) < self.num_prompts:
+            family = self._families[rng.choice(len(self._families), p=self._shares)]
+            kinds = list(self._kinds[family].values())
             kind = kinds[rng.integers(len(kinds))]
-            drawn.append(kind[rng.integers(len(kind))])
-        return drawn
+            task = kind[rng.integers(len(kind))]
+            drawn[task.id] = task
+        return list(drawn.values())
 
     def state_dict(self) -> dict[str, Any]:
         """The step number."""
@@ -89,7 +94,7 @@ def reinforce(
     """
     sources = _Sources(prompts, dialogues)
     trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
-    budget = Budget(config.max_turns, config.max_tokens)
+    budget = Budget(config.max_turns, config.max_tokens, config.row_length)
     with trainer, asyncio.Runner() as runner:
         while not trainer.finished:
             first, last = config.temperature
