@@ -37,10 +37,11 @@ class EnvFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of one episode: assistant turns, and tokens the policy may sample in all."""
+    """Limits of one episode: assistant turns, tokens the policy may sample in all, tokens it can read."""
 
     turns: int = 8
     tokens: int = 512
+    context: int | None = None
 
 
 @dataclass(slots=True)
@@ -134,6 +135,10 @@ class Episode:
         else:
             source = "tool" if any(message.role == "tool" for message in messages) else "user"
             ids = self.chat.extend(self.trace.token_ids, messages)
+        context = self.budget.context
+        if context is not None and len(self.trace.token_ids) + len(ids) >= context:
+            self.trace.stop_reason = "token_budget"  # no room is left for a single token of an answer
+            return
         self.trace.segments.append(Segment(source, ids, [False] * len(ids)))
 
     def pause(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class PromptSource:
                 raise ValueError(f"rl.families names {family!r}, which has no tasks")
             self._kinds[family] = dict(sorted(kinds.items()))
         self.num_prompts, self.seed, self.step = num_prompts, seed, 0
+        self._drawn: list[Task] = []
 
     def draw(self) -> list[Task]:
         """The prompts of the next step."""
@@ -58,7 +59,12 @@ class PromptSource:
             kinds = list(self._kinds[self._families[family]].values())
             kind = kinds[rng.integers(len(kinds))]
             drawn.append(kind[rng.integers(len(kind))])
+        self._drawn = drawn
         return drawn
+
+    def batch_ids(self) -> str:
+        """The prompts drawn last."""
+        return "prompts " + " ".join(task.id for task in self._drawn)
 
     def state_dict(self) -> dict[str, Any]:
         """The step number."""
@@ -89,7 +95,7 @@ def reinforce(
     """
     sources = _Sources(prompts, dialogues)
     trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
-    budget = Budget(config.max_turns, config.max_tokens)
+    budget = Budget(config.max_turns, config.max_tokens, config.row_length)
     with trainer, asyncio.Runner() as runner:
         while not trainer.finished:
             first, last = config.temperature
@@ -136,6 +142,9 @@ class _Sources:
 
     def __init__(self, prompts: PromptSource, dialogues: DialogueStream | None) -> None:
         self.prompts, self.dialogues = prompts, dialogues
+
+    def batch_ids(self) -> str:
+        return self.prompts.batch_ids()
 
     def state_dict(self) -> dict[str, Any]:
         return {"prompts": self.prompts.state_dict(), "ptx": self.dialogues.state_dict() if self.dialogues else None}

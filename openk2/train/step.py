@@ -20,7 +20,7 @@ from openk2.text.packing import Rows
 from openk2.train.objective import cross_entropy
 
 
-class NonFiniteLossError(Exception):
+class NonFiniteLossError(FloatingPointError):
     """The loss or the gradient stopped being a number; nothing was updated."""
 
 
