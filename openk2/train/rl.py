@@ -186,8 +186,9 @@ def _policy_loss(
     assert model.lm_head is not None
     with compute.autocast():
         hidden_BTD = model.hidden(rows.tokens_BT, positions=rows.positions_BT, doc_ids=rows.doc_ids_BT)
-        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
-        logprobs_N = token_logprobs(hidden_ND, model.lm_head.weight, batch.targets_N, temperature=temperature)
+    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
+    head = compute.head(hidden_ND, model.lm_head.weight)
+    logprobs_N = token_logprobs(*head, batch.targets_N, temperature=temperature)
     loss = OBJECTIVES[config.objective](
         batch.spread(logprobs_N),
         batch.old_logprobs_ST,
