@@ -96,7 +96,10 @@ def decoding_speed(recipe: Recipe, compute: Compute) -> dict[str, Any]:
 
     async def everything(max_tokens: int) -> None:
         await asyncio.gather(
-            *(engine.sample(prompts[i % len(prompts)], Sampling(1.0, max_tokens=max_tokens, seed=i)) for i in range(width))
+            *(
+                engine.sample(prompts[i % len(prompts)], Sampling(1.0, max_tokens=max_tokens, seed=i))
+                for i in range(width)
+            )
         )
 
     asyncio.run(everything(8))  # warm up
@@ -107,12 +110,19 @@ def decoding_speed(recipe: Recipe, compute: Compute) -> dict[str, Any]:
     torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     num_tokens = engine.num_sampled_tokens - before
-    return {"tokens_per_second": num_tokens / seconds, "sequences": width, "prompt": PROMPT_TOKENS, "answer": ANSWER_TOKENS}
+    return {
+        "tokens_per_second": num_tokens / seconds,
+        "sequences": width,
+        "prompt": PROMPT_TOKENS,
+        "answer": ANSWER_TOKENS,
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu.json", help="where to write the measurement")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "results" / "gpu.json", help="where to write the measurement"
+    )
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "micro.toml")
     parser.add_argument("--steps", type=int, default=20, help="training steps after those to warm up")
     args = parser.parse_args()
@@ -138,7 +148,9 @@ def main() -> int:
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"training {training['tokens_per_second']:,.0f} tokens/s, decoding {decoding['tokens_per_second']:,.0f} tokens/s")
+    print(
+        f"training {training['tokens_per_second']:,.0f} tokens/s, decoding {decoding['tokens_per_second']:,.0f} tokens/s"
+    )
     print(f"tests: {tests['said']}; written to {args.out}")
     return 0 if tests["passed"] else 1
 

@@ -11,7 +11,8 @@ from typing import Self
 class Interrupt:
     """While entered, the first Ctrl-C is only noted in ``asked``, for whoever knows a good moment; a second one interrupts.
 
-    ``on_asked`` hears of the first. Outside the main thread, where no signals arrive, it does nothing.
+    ``on_asked`` hears of the first. Does nothing outside the main thread, where no signals arrive, and in a process
+    that was started to ignore Ctrl-C.
     """
 
     def __init__(self, on_asked: Callable[[], None]) -> None:
@@ -19,7 +20,8 @@ class Interrupt:
         self._on_asked = on_asked
 
     def __enter__(self) -> Self:
-        self._listening = threading.current_thread() is threading.main_thread()
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._listening = in_main_thread and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
         if self._listening:
             self._before = signal.signal(signal.SIGINT, self._heard)
         return self

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from openk2.train.metrics import read_metrics
-from tests.pipeline.conftest import command, environment, openk2, write_recipe
+from tests.pipeline.conftest import command, environment, hear_ctrl_c, openk2, write_recipe
 
 WALL_CLOCK = {"seconds", "tokens_per_second", "rollout_seconds"}
 MORE = ("--pretrain.steps", "12", "--sft.steps", "12", "--rl.steps", "6")
@@ -28,7 +28,7 @@ def interrupt(recipe: Path, folder: Path, ready: Callable[[], bool]) -> str:
     """Start the run, press Ctrl-C once ``ready``; what it said."""
     program = subprocess.Popen(
         command("run", recipe, "--run", folder, *MORE),
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not ready():

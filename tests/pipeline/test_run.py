@@ -27,7 +27,7 @@ from openk2.schema import Trace
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.checkpoint import checkpoints, load_model
 from openk2.train.metrics import read_metrics
-from tests.pipeline.conftest import command, environment, openk2, refused
+from tests.pipeline.conftest import command, environment, hear_ctrl_c, openk2, refused
 
 STAGES = ("worlds", "corpus", "pretrain", "sft", "rl", "sft_control", "eval")
 TRAINED = ("pretrain", "sft", "rl", "sft_control")
@@ -209,7 +209,13 @@ def terminal(*argv: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The command on a pseudo-terminal of its own, and the person's end of it."""
     ours, theirs = pty.openpty()
     program = subprocess.Popen(
-        command(*argv), env=environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        command(*argv),
+        env=environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
     os.close(theirs)
     try:
