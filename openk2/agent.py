@@ -37,11 +37,11 @@ class EnvFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of one episode: assistant turns, tokens the policy may sample, tokens of the whole context."""
+    """Limits of one episode: assistant turns, tokens the policy may sample in all, tokens it can read."""
 
     turns: int = 8
     tokens: int = 512
-    context: int = 1 << 20
+    context: int | None = None
 
 
 @dataclass(slots=True)
@@ -135,8 +135,9 @@ class Episode:
         else:
             source = "tool" if any(message.role == "tool" for message in messages) else "user"
             ids = self.chat.extend(self.trace.token_ids, messages)
-        if len(self.trace.token_ids) + len(ids) >= self.budget.context:
-            self.trace.stop_reason = "token_budget"
+        context = self.budget.context
+        if context is not None and len(self.trace.token_ids) + len(ids) >= context:
+            self.trace.stop_reason = "token_budget"  # no room is left for a single token of an answer
             return
         self.trace.segments.append(Segment(source, ids, [False] * len(ids)))
 

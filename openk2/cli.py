@@ -13,6 +13,7 @@ from openk2 import __version__
 if TYPE_CHECKING:
     from openk2.recipe import Recipe
 
+FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -22,7 +23,10 @@ Verb = Callable[[argparse.Namespace], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit code: 0, 2 for a mistake of the user's (said in one line), 130 for Ctrl-C."""
+    """Run one verb. Returns the exit code; all but 0 come with one line about why.
+
+    0: done. 1: training diverged. 2: a mistake of the user's. 130: Ctrl-C.
+    """
     args = _parse(sys.argv[1:] if argv is None else list(argv))
     verb: Verb = args.verb
     try:
@@ -30,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nopenk2: interrupted; the same command again goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
+    except FloatingPointError as error:  # train.step.NonFiniteLossError, which would cost an import of torch
+        print(f"openk2: {error}", file=sys.stderr)
+        return FAILED
     except OSError as error:
         print(f"openk2: {_said_by_system(error)}", file=sys.stderr)
         return USER_ERROR

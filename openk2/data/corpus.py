@@ -36,8 +36,13 @@ def documents(source: SourceConfig, seed: int, skipped: Skipped) -> Iterator[Doc
 
 
 def mixed_texts(config: DataConfig, num_chars: int) -> Iterator[str]:
-    """About ``num_chars`` characters of all sources by weight: what to train a tokenizer on."""
-    readers = {source.name: documents(source, config.seed, Skipped()) for source in config.sources}
+    """About ``num_chars`` characters of all sources by weight: what to train a tokenizer on.
+
+    Raises ValueError for a source without any text.
+    """
+    skipped = Skipped()
+    readers = {source.name: documents(source, config.seed, skipped) for source in config.sources}
+    named = {source.name: source for source in config.sources}
     weights = {source.name: source.weight for source in config.sources}
     queue: list[tuple[float, str]] = []
     for name in weights:
@@ -50,6 +55,15 @@ def mixed_texts(config: DataConfig, num_chars: int) -> Iterator[str]:
             given += len(document.text)
             yield document.text
             heappush(queue, (progress + len(document.text) / weights[name], name))
+        elif progress == 0.0:
+            raise no_text(named[name], skipped)
+
+
+def no_text(source: SourceConfig, skipped: Skipped) -> ValueError:
+    """The error for a source that gave nothing."""
+    where = f" at {source.path}" if source.path else ""
+    said = ", ".join(f"{number} {reason}" for reason, number in sorted(skipped.items()))
+    return ValueError(f"data source {source.name!r}{where} has no text to train on (skipped: {said or 'nothing'})")
 
 
 def _file_texts(source: SourceConfig, root: Path, skipped: Skipped) -> Iterator[str]:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from openk2.data.config import DataConfig, SourceConfig
-from openk2.data.corpus import documents
+from openk2.data.corpus import documents, no_text
 from openk2.data.documents import Document, Skipped
 from openk2.text.tokenizer import Tokenizer
 
@@ -145,11 +145,10 @@ def _build_source(source: SourceConfig, config: DataConfig, tokenizer: Tokenizer
             if source.max_tokens is not None and num_tokens >= source.max_tokens:
                 break
         counts = {split: writer.counts for split, writer in writers.items()}
-    said = ", ".join(f"{number} {reason}" for reason, number in sorted(skipped.items()))
     if counts["train"].num_documents == 0:
-        where = f" at {source.path}" if source.path else ""
-        raise ValueError(f"data source {source.name!r}{where} has no text to train on (skipped: {said or 'nothing'})")
-    if said:
+        raise no_text(source, skipped)
+    if skipped:
+        said = ", ".join(f"{number} {reason}" for reason, number in sorted(skipped.items()))
         logger.warning("data source %r: skipped %s", source.name, said)
     index = {
         "made_from": made_from,

@@ -76,6 +76,7 @@ class TokenStream:
         self._orders: list[tuple[int, np.ndarray]] = [(-1, np.empty(0, np.int64))] * len(self._names)
         self._layout: FirstFit[_Piece] = FirstFit(row_length)
         self._closed: deque[list[_Piece]] = deque()
+        self._last: list[list[_Piece]] = []
 
     def __iter__(self) -> Iterator[Rows]:
         return self
@@ -84,13 +85,20 @@ class TokenStream:
         while len(self._closed) < self._batch_rows:
             piece = self._take()
             self._closed.extend(self._layout.add(piece, self._sources[piece[0]].length(piece[1])))
-        rows = [self._closed.popleft() for _ in range(self._batch_rows)]
-        return _read(rows, self._sources, self._layout.row_length, self._pad_id)
+        self._last = [self._closed.popleft() for _ in range(self._batch_rows)]
+        return _read(self._last, self._sources, self._layout.row_length, self._pad_id)
 
     def epochs(self) -> dict[str, float]:
         """How often each source has been read."""
         counts = zip(self._names, self._num_taken, self._sources, strict=True)
         return {name: taken / len(source) for name, taken, source in counts}
+
+    def batch_ids(self) -> str:
+        """The pieces of the last batch, by source."""
+        pieces: dict[int, list[int]] = {}
+        for number, piece in sorted(piece for row in self._last for piece in row):
+            pieces.setdefault(number, []).append(piece)
+        return "; ".join(f"{self._names[number]} {' '.join(map(str, ids))}" for number, ids in pieces.items())
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as plain JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -49,6 +49,10 @@ class ModelConfig(BaseModel):
     rms_norm_eps: float = Field(default=1e-6, gt=0, description="ε of the residual-stream norms")
     init_std: float = Field(default=0.02, gt=0, description="standard deviation of initial weights")
     embedding_std: float | None = Field(default=None, gt=0, description="the same for embeddings; None means init_std")
+
+    start: Literal["normal", "copying"] = Field(
+        default="normal", description="initial weights: drawn, or with an induction circuit for tiny models"
+    )
 
     @property
     def qk_head_dim(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import torch
+
 from openk2.model.hf import save_hf
 from openk2.pipeline.folder import Run
 
@@ -25,6 +27,6 @@ def export(folder: Path, to: Path) -> None:
         raise ValueError(f"{to} exists: name a folder that does not")
     run = Run.reopen(folder)
     stage = newest_stage(run)
-    save_hf(run.model_after(stage), to)
+    save_hf(run.model_after(stage), to, dtype=torch.float32)  # as trained: others get our very numbers
     shutil.copy(folder / "tokenizer.json", to / "tokenizer.json")
     run.say(f"{to}: the model after stage {stage}")

@@ -58,6 +58,11 @@ class Run:
                     "name another folder with --run, or remove this one"
                 )
         else:
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder} is a file: a run needs a folder of its own, name one with --run")
+            missing = [source.path for source in recipe.data.sources if source.path and not source.path.exists()]
+            if missing:
+                raise ValueError(f"data.sources: {missing[0]} does not exist")
             folder.mkdir(parents=True, exist_ok=True)
             recipe.save(path)
         return cls(recipe, folder, _compute(recipe), Console(highlight=False))
@@ -98,7 +103,8 @@ class Run:
             seconds = before + time.perf_counter() - started
             clock.parent.mkdir(parents=True, exist_ok=True)
             write_json(clock, seconds)
-        write_json(self.folder / stage / "done.json", {"seconds": seconds, "peak_rss_bytes": _peak_rss(), **result})
+        measured = {"seconds": seconds, "peak_rss_bytes": _peak_rss(), "made_by": self.describe()}
+        write_json(self.folder / stage / "done.json", {**measured, **result})
         budget = self.budget(stage)
         against = "" if budget is None else f" of {budget:.0f} s budgeted"
         self.say(f"{stage}: finished in {seconds:.0f} s{against}")
@@ -166,6 +172,8 @@ def _first_difference(a: Recipe, b: Recipe) -> str:
                 if found:
                     return found
             return None
+        if isinstance(x, list) and isinstance(y, list) and len(x) == len(y):
+            return walk(dict(enumerate(x)), dict(enumerate(y)), path)
         return None if x == y else f"{path}: {x} there, {y} here"
 
     return walk(a.model_dump(mode="json"), b.model_dump(mode="json"), "") or "nothing visible"

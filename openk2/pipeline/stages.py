@@ -288,7 +288,7 @@ def evaluate_all(run: Run) -> Done:
 def _evaluate(run: Run, engine: Engine, stage: str, task_set: str, some: Sequence[Task], *, avg: bool = False) -> None:
     """Pass@1, or Avg@k, of one model on one set; what an interrupted evaluation finished is kept."""
     config = run.recipe.eval
-    budget = Budget(config.max_turns, config.max_tokens, run.recipe.model.max_positions)
+    budget = Budget(config.max_turns, config.max_tokens, engine.config.max_context)
     num_samples, temperature = (config.avg_k, config.avg_temperature) if avg else (1, config.temperature)
     with Progress(run.console) as progress:
         words = f"{stage} on {task_set}" + (f", Avg@{num_samples}" if avg else "")
@@ -315,20 +315,24 @@ def _evaluate(run: Run, engine: Engine, stage: str, task_set: str, some: Sequenc
 
 
 def report(run: Run) -> None:
-    """``summary.json`` and ``report.html`` of what is done so far."""
-    done = {stage: finished for stage in _stages(run.recipe) if (finished := run.done(stage))}
-    speeds = {stage: left["tokens_per_second"] for stage, left in done.items() if "tokens_per_second" in left}
-    bits = {stage: left["bits_per_byte"] for stage, left in done.items() if "bits_per_byte" in left}
+    """``summary.json`` and ``report.html`` of a finished run. Speed and bits per byte are the base model's; see "training"."""
+    stages = _stages(run.recipe)
+    done = {stage: finished for stage in stages if (finished := run.done(stage))}
+    training = {
+        stage: {"tokens_per_second": left["tokens_per_second"], "heldout_bits_per_byte": left["bits_per_byte"]}
+        for stage, left in done.items()
+        if "bits_per_byte" in left
+    }
     write_json(
         run.folder / "summary.json",
         {
             "recipe": run.recipe.name,
-            **run.describe(),
+            **done[stages[-1]]["made_by"],
             "seconds": {stage: round(left["seconds"], 1) for stage, left in done.items()},
             "budget_seconds": {stage: run.budget(stage) for stage in done},
             "peak_rss_bytes": max((left["peak_rss_bytes"] for left in done.values()), default=0),
-            "tokens_per_second": speeds,
-            "heldout_bits_per_byte": bits,
+            **training["pretrain"],
+            "training": training,
             **summarize(run.folder),
         },
     )

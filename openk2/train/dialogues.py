@@ -58,6 +58,10 @@ class DialogueStream:
         packed = self._packed
         return Rows(packed.tokens[part], packed.loss_mask[part], packed.doc_ids[part], packed.positions[part])
 
+    def batch_ids(self) -> str:
+        """The rows given last."""
+        return f"epoch {self.epoch}, rows {self.row - self.batch_rows}..{self.row - 1}"
+
     def state_dict(self) -> dict[str, Any]:
         """Epoch and row."""
         return {"epoch": self.epoch, "row": self.row}

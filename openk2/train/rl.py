@@ -51,6 +51,7 @@ class PromptSource:
         if num_tasks < 2 * num_prompts:
             raise ValueError(f"rl.prompts_per_step is {num_prompts}, but there are only {num_tasks} tasks to draw from")
         self.num_prompts, self.seed, self.step = num_prompts, seed, 0
+        self._drawn: list[Task] = []
 
     def draw(self) -> list[Task]:
         """The prompts of the next step."""
@@ -63,7 +64,12 @@ class PromptSource:
             kind = kinds[rng.integers(len(kinds))]
             task = kind[rng.integers(len(kind))]
             drawn[task.id] = task
-        return list(drawn.values())
+        self._drawn = list(drawn.values())
+        return self._drawn
+
+    def batch_ids(self) -> str:
+        """The prompts drawn last."""
+        return "prompts " + " ".join(task.id for task in self._drawn)
 
     def state_dict(self) -> dict[str, Any]:
         """The step number."""
@@ -142,6 +148,9 @@ class _Sources:
     def __init__(self, prompts: PromptSource, dialogues: DialogueStream | None) -> None:
         self.prompts, self.dialogues = prompts, dialogues
 
+    def batch_ids(self) -> str:
+        return self.prompts.batch_ids()
+
     def state_dict(self) -> dict[str, Any]:
         return {"prompts": self.prompts.state_dict(), "ptx": self.dialogues.state_dict() if self.dialogues else None}
 
@@ -182,8 +191,9 @@ def _policy_loss(
     assert model.lm_head is not None
     with compute.autocast():
         hidden_BTD = model.hidden(rows.tokens_BT, positions=rows.positions_BT, doc_ids=rows.doc_ids_BT)
-        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
-        logprobs_N = token_logprobs(hidden_ND, model.lm_head.weight, batch.targets_N, temperature=temperature)
+    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
+    head = compute.head(hidden_ND, model.lm_head.weight)
+    logprobs_N = token_logprobs(*head, batch.targets_N, temperature=temperature)
     loss = OBJECTIVES[config.objective](
         batch.spread(logprobs_N),
         batch.old_logprobs_ST,

@@ -20,7 +20,7 @@ from openk2.text.packing import Rows
 from openk2.train.objective import cross_entropy
 
 
-class NonFiniteLossError(Exception):
+class NonFiniteLossError(FloatingPointError):
     """The loss or the gradient stopped being a number; nothing was updated."""
 
 
@@ -69,6 +69,13 @@ class Compute:
         """bf16 autocast, or nothing."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
+    def head(self, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Final hidden states and head weight in the dtype of the pass.
+
+        The loss forms its own gradients, so it wants one dtype for both, and no autocast around it.
+        """
+        return (hidden.bfloat16(), weight.bfloat16()) if self.bf16 else (hidden, weight)
+
 
 # A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.
 Loss = Callable[[], tuple[Tensor, Mapping[str, float]]]
@@ -83,10 +90,10 @@ def language_model_losses(
     def loss_of(part: Batch) -> tuple[Tensor, Mapping[str, float]]:
         with compute.autocast():
             hidden_BTD = model.hidden(part.tokens_BT, positions=part.positions_BT, doc_ids=part.doc_ids_BT)
-            positions_N, targets_N = part.targets()
-            hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
-            assert model.lm_head is not None
-            loss = cross_entropy(hidden_ND, model.lm_head.weight, targets_N, num_tokens=num_targets)
+        positions_N, targets_N = part.targets()
+        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
+        assert model.lm_head is not None
+        loss = cross_entropy(*compute.head(hidden_ND, model.lm_head.weight), targets_N, num_tokens=num_targets)
         return loss * weight, {"loss": float(loss.detach())}
 
     for part in batch.split(micro_batch_rows):

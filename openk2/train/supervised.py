@@ -20,6 +20,10 @@ class RowSource(Protocol):
         """Batches of rows, one an optimizer step."""
         ...
 
+    def batch_ids(self) -> str:
+        """What the last batch is made of, in words."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Where it stands."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,17 @@ from openk2.optim.muonclip import MuonClip
 from openk2.optim.schedule import learning_rate
 from openk2.train.checkpoint import checkpoints, load_model, load_optimizer, read_state, save_checkpoint
 from openk2.train.config import StageConfig
+from openk2.train.interrupt import Interrupt
 from openk2.train.metrics import MetricsLog
 from openk2.train.step import Loss, NonFiniteLossError, training_step
 
 
 class Resumable(Protocol):
     """A source of batches that can say where it stands and go back there."""
+
+    def batch_ids(self) -> str:
+        """What the last batch is made of, in words."""
+        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -33,7 +37,8 @@ class Trainer:
     """One stage in one folder. Use as a context manager; ``step`` counts the finished optimizer steps.
 
     Entering resumes from the newest checkpoint in the folder and says so through ``say``; a step that is
-    done twice because of an interruption gives the same numbers (same torch, threads and CPU).
+    done twice because of an interruption gives the same numbers (same torch, threads and CPU). Ctrl-C lets
+    the step under way end and saves it, so that nothing is done twice; a second Ctrl-C does not wait.
     """
 
     def __init__(
@@ -73,10 +78,13 @@ class Trainer:
             self._load(found[-1])
             self._say(f"{self.name}: resuming after step {self.step} of {self.num_steps} ({found[-1]})")
         self._log = MetricsLog(self.folder, from_step=self.step)
+        self._interrupt = Interrupt(lambda: self._say(f"{self.name}: ending this step; Ctrl-C again stops at once"))
+        self._interrupt.__enter__()
         self._since = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._interrupt.__exit__()
         self._log.close()
 
     def update(
@@ -92,9 +100,9 @@ class Trainer:
         except NonFiniteLossError as error:
             found = checkpoints(self.folder / "checkpoints")
             last = found[-1] if found else "none yet"
-            where = json.dumps(self.source.state_dict())
             raise NonFiniteLossError(
-                f"{self.name}: {error} at step {self.step + 1}; batch {where}; last good checkpoint: {last}"
+                f"{self.name}: {error} at step {self.step + 1}; last good checkpoint: {last}; "
+                f"batch: {self.source.batch_ids()}"
             ) from error
         self.step += 1
         now = time.perf_counter()
@@ -110,8 +118,10 @@ class Trainer:
         }
         self._log.write(row)
         self._on_metrics(row)
-        if self.step % self.config.checkpoint_every == 0 or self.finished:
+        if self.step % self.config.checkpoint_every == 0 or self.finished or self._interrupt.asked:
             self.save()
+        if self._interrupt.asked:
+            raise KeyboardInterrupt
         return row
 
     def save(self) -> Path:

@@ -64,8 +64,9 @@ def line_chart(series: Sequence[Series], *, label: str, smooth: bool = False, fr
 
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers around [low, high], about ``count`` steps of 1, 2 or 5 times a power of ten."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        low, high = (low - abs(low) * 0.1, high + abs(high) * 0.1) if low else (0.0, 1.0)
+    # What is nearer to zero than any float's full precision is drawn as zero.
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
+        low, high = (low - abs(low) * 0.1, high + abs(high) * 0.1) if abs(low) > 1e-290 else (0.0, 1.0)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)

@@ -7,7 +7,6 @@ nothing, runs no script, and escapes every text, since a trajectory may contain 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,15 +143,14 @@ def _facts(summary: JSON) -> list[tuple[str, str]]:
         facts.append(("Total time", duration(sum(summary["seconds"].values()))))
     if summary.get("peak_rss_bytes"):
         facts.append(("Peak memory", f"{summary['peak_rss_bytes'] / 2**30:.1f} GiB"))
+    training = summary.get("training", {})
     for key, label in (
         ("tokens_per_second", "Tokens per second"),
         ("heldout_bits_per_byte", "Bits per byte, held out"),
     ):
-        figure = summary.get(key)
-        if isinstance(figure, Mapping):
-            facts += [(f"{label}, {TRAINING.get(stage, stage)}", number(value)) for stage, value in figure.items()]
-        elif figure is not None:
-            facts.append((label, f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}"))
+        facts += [
+            (f"{label}, {TRAINING.get(stage, stage)}", number(figures[key])) for stage, figures in training.items()
+        ]
     return facts
 
 

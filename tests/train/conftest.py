@@ -37,6 +37,9 @@ class CountingRows:
             mask[:, [0, 10]] = False
             yield Rows(tokens, mask, doc_ids, positions)
 
+    def batch_ids(self) -> str:
+        return f"rows of step {self.step}"
+
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step}
 

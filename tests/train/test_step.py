@@ -51,6 +51,23 @@ def test_loss_is_the_plain_cross_entropy(model: Transformer, batch: Batch, cpu: 
     assert total == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_bf16_passes_give_nearly_the_same_loss_and_gradients(model: Transformer, batch: Batch, cpu: Compute) -> None:
+    found = []
+    for compute in (cpu, Compute(cpu.device, bf16=True)):
+        model.zero_grad()
+        loss = 0.0
+        for loss_of in language_model_losses(model, batch, compute, micro_batch_rows=2):
+            part, _ = loss_of()
+            part.backward()
+            loss += float(part.detach())
+        assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+        found.append((loss, model.lm_head.weight.grad.clone(), model.embed_tokens.weight.grad.clone()))
+    (loss, *gradients), (half_loss, *half_gradients) = found
+    assert half_loss == pytest.approx(loss, rel=1e-2)
+    for half, full in zip(half_gradients, gradients, strict=True):
+        assert (half - full).norm() < 0.05 * full.norm()
+
+
 def test_a_document_does_not_see_its_neighbour(model: Transformer, batch: Batch) -> None:
     changed = batch.tokens_BT.clone()
     changed[:, :10] = 5

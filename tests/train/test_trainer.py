@@ -58,6 +58,31 @@ def test_an_exception_and_a_rerun_change_nothing(tmp_path: Path, undisturbed: li
     assert exact(tmp_path) == undisturbed
 
 
+def test_ctrl_c_ends_the_step_and_saves_it(tmp_path: Path, undisturbed: list[tuple[float, ...]]) -> None:
+    torch.set_num_threads(1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    class Pressing(CountingRows):
+        def __iter__(self):
+            for number, rows in enumerate(super().__iter__()):
+                if number == 4:  # in the middle of step 5, which no regular checkpoint follows
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield rows
+
+    said: list[str] = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit("pretrain", tmp_path, tiny_model(), Pressing(), stage_config(), CPU, say=said.append)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == ["pretrain: ending this step; Ctrl-C again stops at once"]
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == "step-000005"
+    fit("pretrain", tmp_path, tiny_model(seed=9), CountingRows(), stage_config(), CPU, say=said.append)
+    assert said[1] == f"pretrain: resuming after step 5 of 12 ({tmp_path}/checkpoints/step-000005)"
+    assert exact(tmp_path) == undisturbed
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_sigkill_at_random_moments_changes_nothing(tmp_path: Path, undisturbed: list[tuple[float, ...]]) -> None:
@@ -93,7 +118,7 @@ def test_nan_names_step_batch_and_last_good_checkpoint(tmp_path: Path) -> None:
                 yield rows
 
     with pytest.raises(
-        NonFiniteLossError, match=r"at step 5; batch \{\"step\": 5\}; last good checkpoint: .*step-000003"
+        NonFiniteLossError, match=r"at step 5; last good checkpoint: .*step-000003; batch: rows of step 5"
     ):
         fit("pretrain", tmp_path, model, Poisoning(), stage_config(), CPU)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-000003"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from openk2.jobs.funnel import Funnel
 from openk2.schema import CallError, Message, Score, Segment, ToolCall, ToolSpec, Trace
 from openk2.stats import paired_difference, wilson
 
@@ -49,11 +51,14 @@ def make_run(folder: Path, *, num_tasks: int = 200, stages: tuple[str, ...] = ("
     if "sft" not in stages:
         return folder
     (folder / "worlds").mkdir()
-    counts = {"drawn": 31_204, "oracle_passes": 29_870, "null_agent_fails": 26_113, "replays": 26_110, "kept": 24_000}
-    funnel = {
-        "stages": [{"name": name, "count": count} for name, count in counts.items()],
-        "rejects": {"oracle_fails": 1334, "null_agent_passes": 3757, "replay_differs": 3, "duplicate": 2110},
-    }
+    funnel = Funnel(
+        Counter(task=31_204, gates=26_110, episode=26_107, judge=24_000),
+        {
+            "gates": Counter(oracle_fails=1334, null_agent_passes=3757),
+            "episode": Counter(turn_budget=3),
+            "judge": Counter({"missed told": 2107}),
+        },
+    ).to_json()
     (folder / "worlds" / "funnel.json").write_text(json.dumps(funnel))
     evaluated = ["base", *(stage for stage in stages if stage != "pretrain")]
     write_summary(folder, evaluated, write_episodes(folder, evaluated, num_tasks, rng))
@@ -201,6 +206,10 @@ def write_summary(folder: Path, stages: list[str], passes: dict) -> None:
         "peak_rss_bytes": 3_422_552_064,
         "tokens_per_second": 8923.4,
         "heldout_bits_per_byte": 1.824,
+        "training": {
+            "pretrain": {"tokens_per_second": 8923.4, "heldout_bits_per_byte": 1.824},
+            "sft": {"tokens_per_second": 9321.0, "heldout_bits_per_byte": 1.931},
+        },
         "tasks": tasks,
         "comparisons": comparisons,
         "by_kind": by_kind,

@@ -36,6 +36,13 @@ def test_every_point_lies_inside(points: list[tuple[float, float]], smooth: bool
         assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
 
 
+@pytest.mark.parametrize("high", [5e-324, 1e-310, 1e300])
+def test_ticks_at_the_ends_of_what_a_float_can_hold(high: float) -> None:
+    found = ticks(0.0, high, 2)
+    assert found[0] == 0.0
+    assert found[-1] >= high
+
+
 def test_a_rising_line_rises() -> None:
     svg = str(line_chart([Series("a", [(0, 0), (1, 5), (2, 10)], "stage-rl")], label="a"))
     heights = [float(y) for y in re.findall(r",(\d+\.\d)", svg)]

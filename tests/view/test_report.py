@@ -62,6 +62,8 @@ def test_the_page_holds_every_part(page: Page, whole_run: Path) -> None:
     assert "9 of 24" in page.text  # clipped heads
     assert "51 s of 45 s" in page.text  # a stage over its budget
     assert "24,000" in page.text  # the funnel's end
+    assert "Judge: missed told 2,107" in page.text
+    assert "Bits per byte, held out, Supervised fine-tuning 1.931" in page.text
     assert page.tags.count("svg") == 5 + 5 + 11
     assert page.tags.count("article") > 12
 
@@ -100,7 +102,7 @@ def test_what_a_trajectory_says_is_escaped(new_run: Callable[..., Path], tmp_pat
     (run / "summary.json").write_text(json.dumps(summary))
     (run / "recipe.toml").write_text(f'name = "{evil}"\n')
     (run / "worlds").mkdir()
-    funnel = {"stages": [{"name": evil, "count": 3}], "rejects": {evil: 1}}
+    funnel = {evil: {"kept": 3, "rejected": 1, "reasons": {evil: 1}}}
     (run / "worlds" / "funnel.json").write_text(json.dumps(funnel))
     page = Page(write_report(run).read_text())
     assert "script" not in page.tags

@@ -1,0 +1,101 @@
+"""Reinforcement learning: what earns reward becomes more frequent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from openk2.optim.config import OptimConfig, Phase, ScheduleConfig
+from openk2.schema import Task
+from openk2.train.config import RLConfig
+from openk2.train.metrics import read_metrics
+from openk2.train.rl import PromptSource, reinforce
+from openk2.train.step import Compute
+from tests.train.episodes import BeginEnv, make_agent, make_chat
+
+CPU = Compute(torch.device("cpu"))
+
+
+def config(objective: str, steps: int) -> RLConfig:
+    return RLConfig(
+        steps=steps, batch_rows=8, micro_batch_rows=8, row_length=64, prompts_per_step=4, rollouts_per_prompt=8,
+        families={"begin": 1.0}, objective=objective, tau=0.1, max_tokens=12, max_turns=3, checkpoint_every=1000,
+        optim=OptimConfig(lr=0.02, adamw_lr=0.02, weight_decay=0.0),
+        schedule=ScheduleConfig(phases=(Phase(length=1.0, to=1.0),), start=1.0),
+    )  # fmt: skip
+
+
+def prompts(tasks: list[Task] | None = None, seed: int = 0) -> PromptSource:
+    return PromptSource({"begin": tasks or BeginEnv().tasks("rl")}, {"begin": 1.0}, num_prompts=4, seed=seed)
+
+
+def rewards(folder: Path, objective: str, steps: int) -> list[float]:
+    torch.set_num_threads(1)
+    chat = make_chat()
+    model, engine = make_agent(chat)
+    reinforce(
+        folder, model, chat, engine, prompts(), lambda _: BeginEnv(), None, config(objective, steps), CPU,
+        say=lambda _: None,
+    )  # fmt: skip
+    assert engine.weight_version == steps
+    return [row["reward"] for row in read_metrics(folder / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("objective", ["token", "sequence"])
+def test_what_is_rewarded_becomes_frequent(tmp_path: Path, objective: str) -> None:
+    found = rewards(tmp_path, objective, 40)
+    assert sum(found[:4]) / 4 < 0.3
+    assert sum(found[-4:]) / 4 > 0.8
+
+
+def test_the_metrics_describe_the_rollouts(tmp_path: Path) -> None:
+    rewards(tmp_path, "token", 3)
+    for row in read_metrics(tmp_path / "metrics.jsonl"):
+        assert 0 <= row["pass_rate"] <= row["reward"] <= 1
+        assert row["pass_rate/begin"] == row["pass_rate"]
+        assert row["response_tokens"] > 1
+        assert abs(row["log_ratio"]) < 1e-4
+        assert row["kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
+    chat = make_chat()
+    whole = rewards(tmp_path / "whole", "token", 6)
+    stop_at = 3
+
+    def stop(row: dict[str, float]) -> None:
+        if row["step"] == stop_at:
+            raise KeyboardInterrupt
+
+    settings = config("token", 6).model_copy(update={"checkpoint_every": 2})
+    for seed, on_metrics in ((0, stop), (5, lambda _: None)):
+        model, engine = make_agent(chat, seed)
+        try:
+            reinforce(
+                tmp_path / "cut", model, chat, engine, prompts(), lambda _: BeginEnv(), None, settings, CPU,
+                on_metrics=on_metrics, say=lambda _: None,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            assert seed == 0
+    assert [row["reward"] for row in read_metrics(tmp_path / "cut" / "metrics.jsonl")] == whole
+
+
+def test_prompts_come_by_share_and_kinds_alike() -> None:
+    def made(family: str, kind: str, count: int) -> list[Task]:
+        return [Task(f"{family}-{kind}-{i}", family, kind, "rl", {}) for i in range(count)]
+
+    tasks = {"a": [*made("a", "rare", 1), *made("a", "common", 99)], "b": made("b", "only", 5)}
+    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=2000, seed=0)
+    drawn = Counter(task.kind for task in source.draw())
+    assert drawn["only"] == pytest.approx(500, abs=80)
+    assert drawn["rare"] == pytest.approx(750, abs=80)
+    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=2000, seed=0)
+    resumed.load_state_dict(source.state_dict())
+    assert [task.id for task in resumed.draw()] == [task.id for task in source.draw()]
+    with pytest.raises(ValueError, match=r"rl\.families names \['c'\]"):
+        PromptSource(tasks, {"c": 1.0}, num_prompts=1, seed=0)
+    with pytest.raises(ValueError, match="'b', which has no tasks"):
+        PromptSource({"b": []}, {"b": 1.0}, num_prompts=1, seed=0)
