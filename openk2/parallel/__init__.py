@@ -1,1 +1,1 @@
-"""Many devices: mesh, dispatch, pipeline, plan (K2 §2.4)."""
+"""Many devices: memory on paper (K2 §2.4)."""

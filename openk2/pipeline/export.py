@@ -1,4 +1,4 @@
-"""A run's model in the layout others read: config, tokenizer and safetensors (K2 §10)."""
+"""A run's model in the layout others read: config, tokenizer and safetensors."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ runs/NAME/corpus/                  token files
 runs/NAME/worlds/                  traces, rejects, funnel, documents
 runs/NAME/{pretrain,sft,sft_control,rl}/   metrics.jsonl, checkpoints/, tensorboard/
 runs/NAME/eval/                    STAGE-SET.jsonl
+runs/NAME/STAGE/seconds.json       time spent so far
 runs/NAME/STAGE/done.json          written last: the stage is finished
 runs/NAME/summary.json, report.html
 """
@@ -87,7 +88,7 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else None
 
     def carry_out(self, stage: str, work: Callable[[Run], Done]) -> None:
-        """Run a stage unless it is done; note its time, over all the sittings it took, and its peak memory."""
+        """Run a stage unless it is done; note its time over all sittings, and the process's peak memory so far."""
         finished = self.done(stage)
         if finished is not None:
             self.say(f"{stage}: done before, {finished['seconds']:.0f} s")
@@ -134,7 +135,7 @@ class Run:
         return Transformer(self.recipe.model).initialize(self.recipe.seed).to(self.compute.device)
 
     def model_after(self, stage: str) -> Transformer:
-        """The model as a finished stage left it. Raises ValueError when the stage has no checkpoint."""
+        """The model at a stage's newest checkpoint. Raises ValueError when the stage has no checkpoint."""
         found = checkpoints(self.folder / stage / "checkpoints")
         if not found:
             raise ValueError(f"{self.folder} has no checkpoint of stage {stage}: run it first")

@@ -38,7 +38,7 @@ class SFTConfig(StageConfig):
 
 
 class RLConfig(StageConfig):
-    """Reinforcement learning with verifiable rewards (K2 §3.2). ``batch_rows`` counts rollouts of one pass."""
+    """Reinforcement learning with verifiable rewards (K2 §3.2). Passes take ``micro_batch_rows`` packed rows."""
 
     prompts_per_step: PositiveInt = Field(description="prompts of one step")
     rollouts_per_prompt: PositiveInt = Field(default=8, description="K, the size of a group")
