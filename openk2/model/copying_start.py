@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from openk2.model.attention import LatentAttention
 from openk2.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def write_copying_start(model: Transformer, generator: torch.Generator) -> None:
     _match_and_read(model, token_UD, previous_UD)
 
 
+def _attention(model: Transformer, layer: int) -> LatentAttention:
+    return next(module for module in model.attentions() if module.layer == layer)
+
+
 def _orthonormal_rows(count: int, away_from_D: Tensor, generator: torch.Generator) -> Tensor:
     drawn_DD = torch.randn(len(away_from_D), len(away_from_D), generator=generator)
     drawn_DD -= torch.outer(away_from_D, away_from_D @ drawn_DD)
@@ -76,7 +81,7 @@ def _orthonormal_rows(count: int, away_from_D: Tensor, generator: torch.Generato
 
 def _find_previous(model: Transformer, common_D: Tensor, token_UD: Tensor, previous_UD: Tensor) -> None:
     """Layer 0: attend one position back, write that token's ``token_UD`` reading along ``previous_UD``."""
-    c, attention = model.config, model.layers["0"].self_attn
+    c, attention = model.config, _attention(model, 0)
     used, heads = len(token_UD), len(token_UD) // c.v_head_dim
     q_HKD = attention.q_proj.weight.view(c.num_heads, c.qk_head_dim, -1)
     kv_HXC = attention.kv_b_proj.weight.view(c.num_heads, -1, c.kv_lora_rank)
@@ -100,7 +105,7 @@ def _find_previous(model: Transformer, common_D: Tensor, token_UD: Tensor, previ
 
 def _match_and_read(model: Transformer, token_UD: Tensor, previous_UD: Tensor) -> None:
     """Layer 1: query with the token at hand, key with the predecessor layer 0 wrote, value the token itself."""
-    c, attention = model.config, model.layers["1"].self_attn
+    c, attention = model.config, _attention(model, 1)
     used, heads = len(token_UD), len(token_UD) // c.v_head_dim
     q_HKD = attention.q_proj.weight.view(c.num_heads, c.qk_head_dim, -1)
     kv_HXC = attention.kv_b_proj.weight.view(c.num_heads, -1, c.kv_lora_rank)
