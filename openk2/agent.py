@@ -7,6 +7,7 @@ tokens of the last one: what was sampled is never re-tokenised.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,11 +38,15 @@ class EnvFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of one episode: assistant turns, tokens the policy may sample in all, tokens it can read."""
+    """Limits of one episode.
+
+    Assistant turns; tokens the policy may sample in all; tokens it can read; seconds for one answer of the environment.
+    """
 
     turns: int = 8
     tokens: int = 512
     context: int | None = None
+    env_seconds: float = 60.0
 
 
 @dataclass(slots=True)
@@ -69,10 +74,10 @@ class Episode:
         """Reset, act until the end, score. The environment is closed whatever happens."""
         try:
             if self.num_turns == 0:
-                self._observe(await _guarded(self.env.reset(self.task, self.seed)))
+                self._observe(await self._guarded(self.env.reset(self.task, self.seed)))
             while self.trace.stop_reason is None:
                 await self.turn()
-            self.trace.score = await _guarded(self.env.score(self.trace))
+            self.trace.score = await self._guarded(self.env.score(self.trace))
         finally:
             if isinstance(self.model, Policy):
                 await self.model.release(self.trace.id)
@@ -87,7 +92,7 @@ class Episode:
         if cut is not None:
             self.trace.stop_reason = cut
             return
-        observation = await _guarded(self.env.step(message))
+        observation = await self._guarded(self.env.step(message))
         last_turn = self.num_turns >= self.budget.turns and not observation.terminated
         self._observe(observation, out_of_turns=last_turn)
 
@@ -140,6 +145,16 @@ class Episode:
             self.trace.stop_reason = "token_budget"  # no room is left for a single token of an answer
             return
         self.trace.segments.append(Segment(source, ids, [False] * len(ids)))
+
+    async def _guarded(self, call: Awaitable[T]) -> T:
+        """Environments are other people's code: whatever they raise, or never finish, becomes one kind of error."""
+        try:
+            async with asyncio.timeout(self.budget.env_seconds):
+                return await call
+        except TimeoutError as error:
+            raise EnvFailedError(f"no answer within {self.budget.env_seconds:g} s") from error
+        except Exception as error:
+            raise EnvFailedError(f"{type(error).__name__}: {error}") from error
 
     def pause(self) -> dict[str, Any]:
         """Everything needed to go on later, in another process too. Only for ``snapshot`` environments."""
@@ -199,11 +214,3 @@ async def run_episode(
 def _turn_seed(trace_id: str, seed: int, turn: int) -> int:
     """A seed of its own for every turn of every episode."""
     return int.from_bytes(hashlib.sha256(f"{trace_id}:{seed}:{turn}".encode()).digest()[:7], "big")
-
-
-async def _guarded(call: Awaitable[T]) -> T:
-    """Environments are other people's code: whatever they raise becomes one kind of error."""
-    try:
-        return await call
-    except Exception as error:
-        raise EnvFailedError(f"{type(error).__name__}: {error}") from error

@@ -46,7 +46,6 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Where documents come from.")
-    row_length: int = Field(ge=2, description="Tokens in a packed row.")
     heldout_fraction: float = Field(0.05, gt=0, lt=1, description="Share of documents never trained on.")
     seed: int = Field(0, ge=0, description="Seeds generators, reading order and shuffling.")
 

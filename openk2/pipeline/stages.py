@@ -7,7 +7,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 from openk2.agent import Budget, run_episode
@@ -61,6 +61,7 @@ def run_stage(stage: str, recipe: Recipe, folder: Path) -> None:
         raise ValueError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(order)}")
     for each in order[: order.index(stage) + 1]:
         opened.carry_out(each, WORK[each])
+    report(opened)
 
 
 def _stages(recipe: Recipe) -> list[str]:
@@ -175,9 +176,8 @@ def sft_control(run: Run) -> Done:
     """The control: SFT continued for as long as reinforcement learning took."""
     finished = run.done("rl")
     assert finished is not None, "the control is measured against reinforcement learning"
-    seconds = [row["seconds"] for row in read_metrics(run.folder / "sft" / "metrics.jsonl")]
-    a_step = statistics.median(after - before for before, after in pairwise(seconds))
-    return _fine_tune(run, "sft_control", "sft", max(1, round(finished["seconds"] / a_step)))
+    last = read_metrics(run.folder / "sft" / "metrics.jsonl")[-1]
+    return _fine_tune(run, "sft_control", "sft", max(1, round(finished["seconds"] / (last["seconds"] / last["step"]))))
 
 
 def _fine_tune(run: Run, name: str, after: str, num_steps: int | None) -> Done:

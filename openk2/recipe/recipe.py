@@ -62,10 +62,8 @@ class Recipe(BaseModel):
                 raise ValueError(
                     f"{name}.row_length {stage.row_length} exceeds model.max_positions {self.model.max_positions}"
                 )
-        if self.data.row_length != self.pretrain.row_length:
-            raise ValueError(
-                f"data.row_length {self.data.row_length} and pretrain.row_length {self.pretrain.row_length} must be equal"
-            )
+        if self.rl and not self.sft:
+            raise ValueError("rl stands on sft: give the recipe an [sft] section, or leave [rl] out")
         return self
 
     @property

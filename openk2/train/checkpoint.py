@@ -35,6 +35,8 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:06d}"
+    for abandoned in folder.glob(".unfinished-*"):  # by a process that was killed
+        shutil.rmtree(abandoned)
     unfinished = folder / f".unfinished-{final.name}-{os.getpid()}"
     try:
         _write_tensors(model.state_dict(), unfinished / "model")

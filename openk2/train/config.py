@@ -15,7 +15,6 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: PositiveInt = Field(description="optimizer steps")
-    batch_rows: PositiveInt = Field(description="rows of one optimizer step (the global batch)")
     micro_batch_rows: PositiveInt = Field(description="rows of one forward and backward pass")
     row_length: PositiveInt = Field(description="tokens of a row; documents are packed into rows")
     optim: OptimConfig = Field(default_factory=OptimConfig, description="the optimizer")
@@ -25,11 +24,17 @@ class StageConfig(BaseModel):
     keep_checkpoints: PositiveInt = Field(default=2, description="newest checkpoints that are kept")
 
 
-class PretrainConfig(StageConfig):
+class SupervisedConfig(StageConfig):
+    """A stage that learns from given rows."""
+
+    batch_rows: PositiveInt = Field(description="rows of one optimizer step (the global batch)")
+
+
+class PretrainConfig(SupervisedConfig):
     """Pre-training on the corpus (K2 §2.5)."""
 
 
-class SFTConfig(StageConfig):
+class SFTConfig(SupervisedConfig):
     """Supervised fine-tuning on verified dialogues (K2 §3.1)."""
 
     questions: dict[str, PositiveInt] = Field(
@@ -38,7 +43,7 @@ class SFTConfig(StageConfig):
 
 
 class RLConfig(StageConfig):
-    """Reinforcement learning with verifiable rewards (K2 §3.2). Passes take ``micro_batch_rows`` packed rows."""
+    """Reinforcement learning with verifiable rewards (K2 §3.2)."""
 
     prompts_per_step: PositiveInt = Field(description="prompts of one step")
     rollouts_per_prompt: PositiveInt = Field(default=8, description="K, the size of a group")

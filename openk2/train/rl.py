@@ -47,9 +47,9 @@ class PromptSource:
             if not kinds:
                 raise ValueError(f"rl.families names {family!r}, which has no tasks")
             self._kinds[family] = dict(sorted(kinds.items()))
-        num_tasks = sum(len(kind) for kinds in self._kinds.values() for kind in kinds.values())
-        if num_tasks < 2 * num_prompts:
-            raise ValueError(f"rl.prompts_per_step is {num_prompts}, but there are only {num_tasks} tasks to draw from")
+        for family, kinds in self._kinds.items():
+            if sum(map(len, kinds.values())) < num_prompts:
+                raise ValueError(f"rl.prompts_per_step is {num_prompts}, more than family {family!r} has tasks")
         self.num_prompts, self.seed, self.step = num_prompts, seed, 0
         self._drawn: list[Task] = []
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
 from openk2.optim.schedule import learning_rate
-from openk2.train.checkpoint import checkpoints, load_model, load_optimizer, read_state, save_checkpoint
+from openk2.train.checkpoint import checkpoints, load_model, load_optimizer, machine, read_state, save_checkpoint
 from openk2.train.config import StageConfig
 from openk2.train.interrupt import Interrupt
 from openk2.train.metrics import MetricsLog
@@ -59,7 +59,6 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
-        self.extra: dict[str, Any] = {}
         self._on_metrics, self._say = on_metrics, say
 
     @property
@@ -130,7 +129,6 @@ class Trainer:
             "tokens": self.tokens,
             "seconds": self.seconds,
             "source": self.source.state_dict(),
-            "extra": self.extra,
         }
         return save_checkpoint(
             self.folder / "checkpoints",
@@ -143,8 +141,9 @@ class Trainer:
 
     def _load(self, checkpoint: Path) -> None:
         state = read_state(checkpoint)
+        if state["machine"] != machine():
+            self._say(f"{self.name}: begun on {state['machine']}, now {machine()}: the last bits may differ")
         load_model(checkpoint, self.model)
         load_optimizer(checkpoint, self.model, self.optimizer)
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
-        self.extra = state["extra"]
         self.source.load_state_dict(state["source"])

@@ -26,7 +26,6 @@ def data() -> DataConfig:
             SourceConfig(kind="copying", weight=3, max_tokens=30_000),
             SourceConfig(kind="knowledge", weight=1, max_tokens=12_000),
         ),
-        row_length=128,
         heldout_fraction=0.1,
         seed=5,
     )

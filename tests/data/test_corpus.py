@@ -91,7 +91,6 @@ def test_texts_are_mixed_by_weight() -> None:
             SourceConfig(kind="copying", weight=3, max_tokens=1),
             SourceConfig(kind="knowledge", weight=1, max_tokens=1),
         ),
-        row_length=64,
     )
     texts = list(mixed_texts(config, 200_000))
     told = sum(len(text) for text in texts if " is a " in text.split(".")[0])
@@ -117,4 +116,4 @@ def test_wrong_configs_are_refused(fields: dict, message: str) -> None:
 def test_two_sources_of_one_name_are_refused() -> None:
     python = SourceConfig(kind="python", weight=1)
     with pytest.raises(ValidationError, match="two data sources are called 'python'"):
-        DataConfig(sources=(python, python), row_length=64)
+        DataConfig(sources=(python, python))

@@ -77,7 +77,7 @@ def test_bytes_are_the_texts_bytes(tmp_path: Path, tokenizer: Tokenizer) -> None
     texts = [f"document {i} \u6f22\u5b57" for i in range(50)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     source = SourceConfig(kind="files", weight=1, path=tmp_path / "a.jsonl")
-    counts = build(DataConfig(sources=(source,), row_length=64, heldout_fraction=0.2), tokenizer, tmp_path / "corpus")
+    counts = build(DataConfig(sources=(source,), heldout_fraction=0.2), tokenizer, tmp_path / "corpus")
     num_bytes = sum(count.num_bytes for count in counts["files"].values())
     assert num_bytes == sum(len(text.encode()) for text in texts)
     assert (token_bytes(tmp_path / "corpus") == tokenizer.token_bytes()).all()
@@ -90,7 +90,7 @@ def test_duplicates_go_the_same_way(tmp_path: Path, tokenizer: Tokenizer) -> Non
     sources = tuple(
         SourceConfig(kind="files", label=name, weight=1, path=tmp_path / f"{name}.jsonl") for name in ("a", "b")
     )
-    build(DataConfig(sources=sources, row_length=64, heldout_fraction=0.3), tokenizer, tmp_path / "corpus")
+    build(DataConfig(sources=sources, heldout_fraction=0.3), tokenizer, tmp_path / "corpus")
     seen = {
         split: {text for name in ("a", "b") for text in stored_texts(tmp_path / "corpus", name, split, tokenizer)}
         for split in SPLITS
@@ -127,7 +127,7 @@ def test_a_store_of_other_settings_is_refused(data: DataConfig, store: Path, tok
 def test_an_empty_corpus_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.bin").write_bytes(b"\0")
-    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "in"),), row_length=64)
+    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "in"),))
     with pytest.raises(ValueError, match=r"in has no text to train on \(skipped: 1 binary files\)"):
         build(config, tokenizer, tmp_path / "corpus")
     assert not (tmp_path / "corpus" / "files").exists()
@@ -138,7 +138,7 @@ def test_skipped_files_are_said_once(tmp_path: Path, tokenizer: Tokenizer, caplo
     for name in ("a.bin", "b.bin"):
         (tmp_path / "in" / name).write_bytes(b"\0")
     (tmp_path / "in" / "c.txt").write_text("some text")
-    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "in"),), row_length=64)
+    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "in"),))
     with caplog.at_level(logging.WARNING):
         build(config, tokenizer, tmp_path / "corpus")
     assert [record.getMessage() for record in caplog.records] == ["data source 'files': skipped 2 binary files"]
@@ -160,7 +160,7 @@ def test_a_large_vocabulary_takes_wider_tokens(store: Path, tokenizer: Tokenizer
     backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     backend.add_tokens([f"word{number}." for number in range(70_000)])
     (tmp_path / "a.txt").write_text("word69999.")
-    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "a.txt"),), row_length=64)
+    config = DataConfig(sources=(SourceConfig(kind="files", weight=1, path=tmp_path / "a.txt"),))
     build(config, Tokenizer(backend), tmp_path / "corpus")
     found = open_documents(tmp_path / "corpus", "files", "train")
     assert found.tokens.dtype == np.uint32

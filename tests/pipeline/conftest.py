@@ -18,9 +18,6 @@ name = "tiny"
 threads = 1
 device = "cpu"
 
-[data]
-row_length = 256
-
 [[data.sources]]
 kind = "copying"
 weight = 0.7
@@ -58,6 +55,7 @@ num_experts = 4
 num_experts_per_token = 2
 moe_intermediate_size = 16
 max_positions = 512
+start = "normal"
 
 [pretrain]
 steps = 6

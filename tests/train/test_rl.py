@@ -21,7 +21,7 @@ CPU = Compute(torch.device("cpu"))
 
 def config(objective: str, steps: int) -> RLConfig:
     return RLConfig(
-        steps=steps, batch_rows=8, micro_batch_rows=8, row_length=64, prompts_per_step=4, rollouts_per_prompt=8,
+        steps=steps, micro_batch_rows=8, row_length=64, prompts_per_step=4, rollouts_per_prompt=8,
         families={"begin": 1.0}, objective=objective, tau=0.1, max_tokens=12, max_turns=3, checkpoint_every=1000,
         optim=OptimConfig(lr=0.02, adamw_lr=0.02, weight_decay=0.0),
         schedule=ScheduleConfig(phases=(Phase(length=1.0, to=1.0),), start=1.0),
