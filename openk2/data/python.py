@@ -10,11 +10,12 @@ import hashlib
 import importlib
 import inspect
 import os
+import re
 import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from pydoc_data import topics
 from types import ModuleType
@@ -25,6 +26,12 @@ from openk2.data.documents import Skipped, read_text
 _NOT_SOURCES = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "pydoc_data"}
 # Modules that act on the terminal when imported, or exist to test the interpreter.
 _NOT_IMPORTED = {"readline", "_tkinter", "_curses", "_curses_panel", "nis", "ossaudiodev"}
+
+
+@cache
+def python_words() -> tuple[str, ...]:
+    """The plain words of Python's own ``help()`` topics, sorted: real words that every installation has."""
+    return tuple(sorted(set(re.findall(r"\b[a-z]{3,10}\b", " ".join(topics.topics.values())))))
 
 
 def python_texts(seed: int, skipped: Skipped) -> Iterator[str]:

@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from openk2.data.python import python_words
+
 T = TypeVar("T")
 
 # Syllables are onset and vowel; the last of a word may have a coda too.
@@ -24,6 +26,7 @@ class Values:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
+        self._words = python_words()
         self._makers: tuple[Callable[[], str], ...] = (
             self.word,
             self.word,
@@ -68,7 +71,9 @@ class Values:
         return self.pick(self._makers)()
 
     def word(self) -> str:
-        """As in zamori."""
+        """As in zamori; every other one is a real word, so that all pieces of words are met."""
+        if self.chance(0.5):
+            return self.pick(self._words)
         syllables = [self.pick(_ONSETS) + self.pick(_VOWELS) for _ in range(self.pick((1, 2, 2, 2, 3)))]
         return "".join(syllables) + self.pick(_CODAS)
 

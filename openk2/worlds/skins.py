@@ -55,7 +55,7 @@ class Words:
     def draw(self, bank: tuple[str, ...]) -> str:
         """A name nobody in this skin bears yet."""
         while True:
-            word = self._pool.word() if self._rng.random() < 0.4 else self._rng.choice(bank)
+            word = self._pool.word() if self._rng.random() < 0.7 else self._rng.choice(bank)
             if word not in self._drawn:
                 self._drawn.add(word)
                 return word
