@@ -118,7 +118,7 @@ def screen(tokens_BT: Tensor) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="write the measurement here as JSON")
+    parser.add_argument("--out", type=Path, default=Path("results/train-speed.json"), help="where to write the JSON")
     parser.add_argument("--rounds", type=int, default=7, help="alternating rounds after one to warm up")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
