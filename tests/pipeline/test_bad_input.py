@@ -30,7 +30,6 @@ def with_files(tmp_path: Path, path: Path) -> Path:
         (("--model.num_experts_per_token", "9"), "num_experts_per_token must lie in 1..num_experts (4), got 9"),
         (("--model.qk_rope_head_dim", "7"), "qk_rope_head_dim must be even (RoPE turns pairs), got 7"),
         (("--sft.row_length", "4096"), "sft.row_length 4096 exceeds model.max_positions 512"),
-        (("--pretrain.row_length", "128"), "data.row_length 256 and pretrain.row_length 128 must be equal"),
         (("--tokenizer.vocab_size", "2048"), "tokenizer.vocab_size 2048 exceeds model.vocab_size 1024"),
         (("--sft.stepz", "4"), "--sft.stepz: unknown flag; did you mean --sft.steps?"),
         (("--sft.steps", "many"), "--sft.steps"),
