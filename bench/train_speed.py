@@ -1,6 +1,7 @@
 """Training step on CPU: openk2 against transformers' DeepseekV3ForCausalLM, same shapes, same loss, fp32.
 
-A step is forward, cross-entropy, backward; no optimizer on either side. Ours also observes the max logits.
+A step is forward, loss, backward as each trains; no optimizer on either side. Ours observes the max logits
+and takes its chunked head and cross-entropy; transformers gets all logits and PyTorch's cross-entropy.
 Every expert implementation and precision of transformers is first tried on a few tokens; those within
 twice the best there run at full size, alternating with ours. Reported: medians over rounds, and the median of
 the per-round ratios.
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
+from openk2.train.objective import cross_entropy
 
 CONFIG = ModelConfig(
     vocab_size=4096,
@@ -83,25 +85,35 @@ def peer(experts: str, dtype: torch.dtype) -> transformers.DeepseekV3ForCausalLM
     return transformers.DeepseekV3ForCausalLM(config).to(dtype).train()
 
 
-def step(model: torch.nn.Module, logits_of: Callable[[Tensor], Tensor], tokens_BT: Tensor) -> float:
+def step(model: torch.nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], tokens_BT: Tensor) -> float:
     """Seconds of one training step without the optimizer."""
     model.zero_grad(set_to_none=True)
     began = time.perf_counter()
-    logits_BTV = logits_of(tokens_BT)
     # Targets are shifted, not logits: nobody copies the largest tensor.
-    targets_BT = F.pad(tokens_BT[:, 1:], (0, 1), value=-100)
-    F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten()).backward()
+    loss_of(tokens_BT, F.pad(tokens_BT[:, 1:], (0, 1), value=-100)).backward()
     return time.perf_counter() - began
 
 
-def ours() -> tuple[Transformer, Callable[[Tensor], Tensor]]:
+def ours() -> tuple[Transformer, Callable[[Tensor, Tensor], Tensor]]:
+    """Our model with the loss our training step takes: head and cross-entropy a chunk of tokens at a time."""
     model = Transformer(CONFIG).initialize(0).train()
-    return model, lambda tokens: model(tokens, positions=torch.arange(tokens.shape[1]).expand_as(tokens))
+
+    def loss_of(tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        hidden_BTD = model.hidden(tokens_BT, positions=torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT))
+        where = (targets_BT.flatten() >= 0).nonzero().squeeze(1)
+        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, where)
+        targets_N = targets_BT.flatten().index_select(0, where)
+        return cross_entropy(hidden_ND, model.lm_head.weight, targets_N, num_tokens=len(where))
+
+    return model, loss_of
 
 
-def theirs(experts: str, dtype: torch.dtype) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor], Tensor]]:
+def theirs(
+    experts: str, dtype: torch.dtype
+) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor, Tensor], Tensor]]:
+    """Their model with the plain loss over its logits."""
     model = peer(experts, dtype)
-    return model, lambda tokens: model(tokens).logits
+    return model, lambda tokens, targets: F.cross_entropy(model(tokens).logits.float().flatten(0, 1), targets.flatten())
 
 
 def screen(tokens_BT: Tensor) -> dict[str, float]:
@@ -109,9 +121,9 @@ def screen(tokens_BT: Tensor) -> dict[str, float]:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         for experts in EXPERT_IMPLEMENTATIONS:
-            model, logits_of = theirs(experts, dtype)
+            model, loss_of = theirs(experts, dtype)
             name = f"{experts} {str(dtype).removeprefix('torch.')}"
-            seconds[name] = min(step(model, logits_of, tokens_BT) for _ in range(2))
+            seconds[name] = min(step(model, loss_of, tokens_BT) for _ in range(2))
             print(f"  few tokens: {name:24s} {seconds[name] * 1e3:8.0f} ms", flush=True)
     return seconds
 
@@ -137,8 +149,8 @@ def main() -> None:
             models[f"transformers {name}"] = theirs(experts, getattr(torch, dtype))
     runs: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(args.rounds + 1):
-        for name, (model, logits_of) in models.items():
-            seconds = step(model, logits_of, tokens_BT)
+        for name, (model, loss_of) in models.items():
+            seconds = step(model, loss_of, tokens_BT)
             if turn:
                 runs[name].append(seconds)
         print(f"  round {turn}: " + ", ".join(f"{n} {r[-1]:.2f} s" for n, r in runs.items() if r), flush=True)
