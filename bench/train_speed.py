@@ -18,7 +18,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,7 +166,7 @@ def main() -> None:
         args.out.write_text(
             json.dumps(
                 {
-                    "command": "python " + " ".join(sys.argv),
+                    "command": "python -m bench.train_speed",
                     "commit": subprocess.run(
                         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
                     ).stdout.strip(),
