@@ -6,12 +6,13 @@ The episode loop and the environment are handed in, so that demonstrations come 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
 from openk2.jobs import jsonl
-from openk2.jobs.atomic import write_json
+from openk2.jobs.atomic import write_json, write_text
 from openk2.jobs.executor import run_jobs
 from openk2.jobs.funnel import Funnel
 from openk2.schema import JSON, ChatModel, Env, Task, Trace
@@ -65,9 +66,17 @@ async def synthesize(
             num_done += 1
             if on_progress is not None:
                 on_progress(num_done)
+    for path in (kept_path, rejected_path):
+        _put_in_task_order(path)
     funnel = count(out_dir)
     write_json(out_dir / "funnel.json", funnel.to_json())
     return funnel
+
+
+def _put_in_task_order(path: Path) -> None:
+    """Records come as their episodes end; what is learnt from them must not depend on that."""
+    records = sorted(jsonl.read(path), key=lambda record: str(record["task_id"]))
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def count(out_dir: Path) -> Funnel:
