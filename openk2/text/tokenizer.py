@@ -69,8 +69,19 @@ SPLITTINGS: Mapping[str, str] = {
             r"\s+",
         )
     ),
-    # A value must be the same ids wherever it stands, so nothing is ever glued to its neighbour.
-    "copy": r"[\p{L}\p{M}]+|\p{N}|[^\s\p{L}\p{M}\p{N}]|[^\S\r\n]+|[\r\n]+",
+    # A value must be the same ids wherever it stands, so no word is ever glued to its neighbour; small words
+    # between two others and the space after a stop are one piece.
+    "copy": "|".join(
+        (
+            r"(?: (?:a|an|and|by|for|from|has|is|its|of|the|to|with)(?= ))+ ",
+            r"[.,:;?] ",
+            r"[\p{L}\p{M}]+",
+            r"\p{N}",
+            r"[^\s\p{L}\p{M}\p{N}]",
+            r"[^\S\r\n]+",
+            r"[\r\n]+",
+        )
+    ),
 }
 
 _TOOL = '{"type":"function","function":{"name":"'

@@ -13,8 +13,8 @@ def app(name: str, entities: tuple[Entity, ...], *tools: Tool) -> App:
 
 
 def entity(name: str, *fields: Field) -> Entity:
-    """A table with the key ``NAME_id``."""
-    return Entity(name, (Field(f"{name}_id", "code"), *fields))
+    """A table with the key ``name``: what points to a record and the record itself say it alike."""
+    return Entity(name, (Field(name, "code"), *fields))
 
 
 def enum(name: str, *values: str) -> Field:
@@ -49,50 +49,50 @@ def _key(of: Entity) -> Param:
 def get(of: Entity) -> Tool:
     """Read a record: all its fields but the key."""
     returns = tuple(field.name for field in of.fields[1:])
-    return Tool(f"get_{of.name}", f"Read {of.label}", "get", of.name, (_key(of),), returns=returns)
+    return Tool(f"get_{of.name}", f"read {of.label}", "get", of.name, (_key(of),), returns=returns)
 
 
 def find(of: Entity, field: str) -> Tool:
     """The key of the record with this value."""
-    name, text = f"find_{of.name}", f"Find {of.label} by {of.field(field).label}"
+    name, text = f"find_{of.name}", f"find {of.label} by {of.field(field).label}"
     return Tool(name, text, "find", of.name, (Param(field, field),), field=field)
 
 
 def create(of: Entity, *fields: str, verb: str = "create") -> Tool:
     """A new record with these fields, the others at their defaults."""
     params = tuple(Param(field, field) for field in fields)
-    return Tool(f"{verb}_{of.name}", f"{verb.capitalize()} {of.label}", "create", of.name, params, verb=verb)
+    return Tool(f"{verb}_{of.name}", f"{verb} {of.label}", "create", of.name, params, verb=verb)
 
 
 def put(of: Entity, field: str, *requires: Condition) -> Tool:
     """Set one field."""
-    params, text = (_key(of), Param(field, field)), f"Set {of.field(field).label}"
+    params, text = (_key(of), Param(field, field)), f"set {of.field(field).label}"
     return Tool(f"set_{field}", text, "set", of.name, params, field=field, requires=requires)
 
 
 def move(verb: str, of: Entity, field: str, target: str, *sources: str) -> Tool:
     """Move an enum field to ``target``; allowed from ``sources`` only."""
-    name, text = f"{verb.replace(' ', '_')}_{of.name}", f"{verb.capitalize()} {of.label}"
+    name, text = f"{verb.replace(' ', '_')}_{of.name}", f"{verb} {of.label}"
     allowed = (among(field, *sources),)
     return Tool(name, text, "transition", of.name, (_key(of),), field=field, target=target, verb=verb, requires=allowed)
 
 
 def add(verb: str, of: Entity, field: str, *requires: Condition) -> Tool:
     """Add an amount to a number."""
-    text = f"{verb.capitalize()} to {of.field(field).label}"
+    text = f"{verb} to {of.field(field).label}"
     params = (_key(of), Param("amount", "amount"))
     return Tool(f"{verb}_{field}", text, "add", of.name, params, field=field, verb=verb, requires=requires)
 
 
 def take(verb: str, of: Entity, field: str, *requires: Condition) -> Tool:
     """Take an amount from a number, which must cover it."""
-    text = f"{verb.capitalize()} from {of.field(field).label}"
+    text = f"{verb} from {of.field(field).label}"
     params, needs = (_key(of), Param("amount", "amount")), (*requires, covers(field))
     return Tool(f"{verb}_{field}", text, "take", of.name, params, field=field, verb=verb, requires=needs)
 
 
 def transfer(verb: str, of: Entity, field: str, *requires: Condition) -> Tool:
     """Move an amount from one record to another, where the first must cover it."""
-    text, needs = f"{verb.capitalize()} {of.field(field).label}", (*requires, covers(field))
+    text, needs = f"{verb} {of.field(field).label}", (*requires, covers(field))
     params = (Param("source", "source"), Param("target", "target"), Param("amount", "amount"))
     return Tool(f"{verb}_{field}", text, "transfer", of.name, params, field=field, verb=verb, requires=needs)

@@ -14,31 +14,38 @@ from openk2.worlds.spec import RESERVED, App, Condition, Entity, Field, FieldTyp
 from openk2.worlds.values import Pool
 from openk2.worlds.wordbank import FIELDS, NOUNS, STATES, VERBS
 
+# The usual word comes most often: a small model has to meet it, and to read on when another stands there.
 OP_VERBS = {
-    "get": ("get", "read", "fetch", "show", "lookup", "view", "load", "describe", "inspect", "open"),
-    "find": ("find", "search", "locate", "seek", "query", "match", "resolve"),
-    "create": ("create", "build", "make", "register", "add", "enter"),
-    "set": ("set", "change", "update", "modify", "put", "write", "correct"),
+    "get": ("get", "get", "get", "get", "read", "show"),
+    "find": ("find", "find", "find", "find", "search", "locate"),
+    "create": ("create", "create", "create", "make", "register"),
+    "set": ("set", "set", "set", "set", "change", "update"),
 }
-KEYS = ("{noun}_id", "{noun}_id", "id", "{noun}_ref", "{noun}_no", "{noun}_code", "{noun}", "ref", "key")
-SET_PARAMS = ("{field}", "{field}", "new_{field}", "value", "to")
-AMOUNTS = ("amount", "amount", "quantity", "number", "by", "units", "how_many")
-ENDS = (("source", "target"), ("from", "to"), ("sender", "receiver"), ("origin", "destination"), ("giver", "taker"))
+KEYS = ("{noun}", "{noun}", "{noun}", "{noun}_id", "{noun}_no", "id", "key")
+SET_PARAMS = ("{field}", "{field}", "{field}", "new_{field}", "value")
+AMOUNTS = ("amount", "amount", "amount", "quantity", "number", "units")
+ENDS = (
+    ("source", "target"),
+    ("source", "target"),
+    ("from", "to"),
+    ("sender", "receiver"),
+    ("giver", "taker"),
+)
 DESCRIPTIONS = {
     "get": (
-        "Read {noun}",
-        "Show {noun}",
-        "Details of {noun}",
+        "read {noun}",
+        "show {noun}",
+        "details of {noun}",
         "{noun} record",
-        "Fetch {noun}",
-        "About {noun}",
+        "fetch {noun}",
+        "about {noun}",
     ),
-    "find": ("Find {noun} by {field}", "{noun} with {field}", "Search {noun} by {field}", "{field} to {noun}"),
-    "create": ("{verb} {noun}", "New {noun}", "Start {noun}", "Make {noun}"),
-    "set": ("Set {field}", "Change {field}", "Update {noun} {field}", "Write {field}", "New {field}"),
-    "transition": ("{verb} {noun}", "{verb} one {noun}", "{verb} {noun} now", "To {verb} {noun}"),
-    "add": ("{verb} to {field}", "{verb} {field}", "{verb}: more {field}", "Increase {field}"),
-    "take": ("{verb} from {field}", "{verb} {field} off", "{verb}: less {field}", "Decrease {field}"),
+    "find": ("find {noun} by {field}", "{noun} with {field}", "search {noun} by {field}", "{field} to {noun}"),
+    "create": ("{verb} {noun}", "new {noun}", "start {noun}", "make {noun}"),
+    "set": ("set {field}", "change {field}", "update {noun} {field}", "write {field}", "new {field}"),
+    "transition": ("{verb} {noun}", "{verb} one {noun}", "{verb} {noun} now", "to {verb} {noun}"),
+    "add": ("{verb} to {field}", "{verb} {field}", "{verb}: more {field}", "increase {field}"),
+    "take": ("{verb} from {field}", "{verb} {field} off", "{verb}: less {field}", "decrease {field}"),
     "transfer": ("{verb} {field}", "{verb} {field} between", "{verb} {field} over"),
 }
 EXTRA_TYPES: tuple[FieldType, ...] = ("word", "amount", "date", "code", "name", "time")
@@ -120,7 +127,7 @@ class Style:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._join: Callable[[str, str], str] = rng.choice((_verb_first, _verb_first, _noun_first, _camel))
+        self._join: Callable[[str, str], str] = rng.choice((_verb_first, _verb_first, _verb_first, _noun_first))
         self._verbs = {op: rng.choice(verbs) for op, verbs in OP_VERBS.items()}
         self._set_param = rng.choice(SET_PARAMS)
         self._amount = rng.choice(AMOUNTS)
@@ -142,7 +149,7 @@ class Style:
         return replace(
             tool,
             name=self._join(verb, thing),
-            description=text[0].upper() + text[1:],
+            description=text,
             verb="" if tool.op in ("get", "find", "set") else verb.replace("_", " "),
             params=tuple(params),
             returns=tuple(self._rng.sample(tool.returns, len(tool.returns))),
@@ -171,6 +178,3 @@ def _verb_first(verb: str, thing: str) -> str:
 def _noun_first(verb: str, thing: str) -> str:
     return f"{thing}_{verb}"
 
-
-def _camel(verb: str, thing: str) -> str:
-    return verb + "".join(part.capitalize() for part in thing.split("_"))

@@ -21,27 +21,28 @@ ACTED = (
     "That is done for {key}.",
     "Done, {key}.",
 )
-TOLD = ("It is {answer}.", "The {field} is {answer}.", "{answer}.", "{field}: {answer}.", "That is {answer}.")
+# An answer names the field: to say which fact comes next makes it the easier to find.
+TOLD = ("The {field} is {answer}.", "{field}: {answer}.", "Its {field} is {answer}.", "It has {field} {answer}.", "{field} {answer}.")
 
 ANSWERS: Mapping[str, tuple[str, ...]] = {
     "lookup": TOLD,
     "two_hop": TOLD,
     "find_lookup": TOLD,
     "find": (
-        "It is {answer}.",
+        "It is {entity} {answer}.",
         "{entity} {answer}.",
         "That is {entity} {answer}.",
-        "{answer}.",
-        "The key is {answer}.",
+        "The {entity} is {answer}.",
+        "{entity}: {answer}.",
     ),
     "create": ("Created {entity} {key}.", "The new {entity} is {key}.", "Done, it is {key}.", "{entity} {key} is new."),
     "transfer": ("Done: {amount}.", "Moved {amount}.", "{amount} moved to {target}.", "Done, {amount} went over."),
     "refused": (
         "Not possible: {field} is {answer}.",
         "I cannot, the {field} is {answer}.",
-        "Refused, {key} is {answer}.",
+        "Refused, its {field} is {answer}.",
         "That fails: {field} is {answer}.",
-        "Sorry, its {field} is {answer}.",
+        "Sorry, the {field} is {answer}.",
     ),
     "both": ("Done: {key} and {other}.", "{key} and {other} are done.", "Done with {key} and {other}."),
 }

@@ -4,7 +4,7 @@ from openk2.worlds.state import State
 SHOP = APPS["shop"]
 CUSTOMER = SHOP.entity("customer")
 ROWS = [
-    {"customer_id": f"C-{n}", "name": "Talu", "email": f"a{n}@b.org", "city": "velo", "points": n} for n in (3, 1, 2)
+    {"customer": f"C-{n}", "name": "Talu", "email": f"a{n}@b.org", "city": "velo", "points": n} for n in (3, 1, 2)
 ]
 
 
@@ -27,7 +27,7 @@ def test_snapshot_and_restore():
     key = world.next_key(CUSTOMER)
     assert key == "C-9"
     assert world.next_key(CUSTOMER) is None
-    world.insert(CUSTOMER, ROWS[0] | {"customer_id": key})
+    world.insert(CUSTOMER, ROWS[0] | {"customer": key})
     other = state([])
     other.restore(world.snapshot())
     assert other.hash() == world.hash() != before

@@ -13,7 +13,7 @@ BANK = APPS["bank"]
 
 def account(key, balance, status="active"):
     return {
-        "account_id": key, "owner": "O-1", "iban": f"I{key}", "balance": balance, "branch": "velo", "status": status,
+        "account": key, "owner": "O-1", "iban": f"I{key}", "balance": balance, "branch": "velo", "status": status,
     }  # fmt: skip
 
 
@@ -35,21 +35,21 @@ def test_schemas_are_json_schema_objects():
 @pytest.mark.parametrize(
     ("tool", "arguments", "result"),
     [
-        ("find_account", {"iban": "IA-2"}, {"account_id": "A-2"}),
+        ("find_account", {"iban": "IA-2"}, {"account": "A-2"}),
         ("find_account", {"iban": "none"}, {"error": "account not found"}),
-        ("get_account", {"account_id": "A-7"}, {"error": "account not found"}),
-        ("get_account", {}, {"error": "missing account_id"}),
-        ("get_account", {"account_id": 7}, {"error": "account_id must be a string"}),
-        ("get_account", {"account_id": "\ud800"}, {"error": "account_id must be a string"}),
-        ("get_account", {"account_id": "A-1", "x": 1}, {"error": "takes account_id only"}),
+        ("get_account", {"account": "A-7"}, {"error": "account not found"}),
+        ("get_account", {}, {"error": "missing account"}),
+        ("get_account", {"account": 7}, {"error": "account must be a string"}),
+        ("get_account", {"account": "\ud800"}, {"error": "account must be a string"}),
+        ("get_account", {"account": "A-1", "x": 1}, {"error": "takes account only"}),
         ("get_account", ["A-1"], {"error": "arguments must be an object"}),
         ("rob_account", {}, {"error": "no such tool"}),
-        ("deposit_balance", {"account_id": "A-1", "amount": True}, {"error": "amount must be an integer"}),
-        ("deposit_balance", {"account_id": "A-1", "amount": 10**30}, {"error": "amount must be an integer"}),
-        ("deposit_balance", {"account_id": "A-1", "amount": -5}, {"error": "amount must be positive"}),
-        ("withdraw_balance", {"account_id": "A-2", "amount": 6}, {"error": "balance is 5"}),
-        ("withdraw_balance", {"account_id": "A-3", "amount": 6}, {"error": "status is frozen"}),
-        ("freeze_account", {"account_id": "A-3"}, {"error": "status is frozen"}),
+        ("deposit_balance", {"account": "A-1", "amount": True}, {"error": "amount must be an integer"}),
+        ("deposit_balance", {"account": "A-1", "amount": 10**30}, {"error": "amount must be an integer"}),
+        ("deposit_balance", {"account": "A-1", "amount": -5}, {"error": "amount must be positive"}),
+        ("withdraw_balance", {"account": "A-2", "amount": 6}, {"error": "balance is 5"}),
+        ("withdraw_balance", {"account": "A-3", "amount": 6}, {"error": "status is frozen"}),
+        ("freeze_account", {"account": "A-3"}, {"error": "status is frozen"}),
         ("transfer_balance", {"source": "A-1", "target": "A-1", "amount": 1}, {"error": "source and target are the same"}),
         ("transfer_balance", {"source": "A-1", "target": "A-7", "amount": 1}, {"error": "account not found"}),
         ("open_account", {"owner": "O-1", "iban": "IA-1"}, {"error": "iban is taken"}),
@@ -65,9 +65,9 @@ def test_reads_and_refusals_leave_the_state(tool, arguments, result):
 def test_writes():
     world = bank()
     assert execute(BANK, world, "transfer_balance", {"source": "A-1", "target": "A-2", "amount": 40}) == {"ok": True}
-    assert execute(BANK, world, "close_account", {"account_id": "A-3"}) == {"ok": True}
-    assert execute(BANK, world, "set_branch", {"account_id": "A-1", "branch": "dona"}) == {"ok": True}
-    assert execute(BANK, world, "open_account", {"owner": "O-1", "iban": "new"}) == {"account_id": "A-9"}
+    assert execute(BANK, world, "close_account", {"account": "A-3"}) == {"ok": True}
+    assert execute(BANK, world, "set_branch", {"account": "A-1", "branch": "dona"}) == {"ok": True}
+    assert execute(BANK, world, "open_account", {"owner": "O-1", "iban": "new"}) == {"account": "A-9"}
     assert execute(BANK, world, "open_account", {"owner": "O-1", "iban": "newer"}) == {"error": "limit reached"}
     assert world.rows()["account"] == {
         "A-1": account("A-1", 60) | {"branch": "dona"},
