@@ -211,11 +211,11 @@ def _declaration(name: str, verb: str, noun: str, keys: Sequence[str]) -> dict[s
 
 # How often each family comes.
 _FAMILIES: Mapping[Callable[[Values], Parts], float] = {
-    repeats: 0.25,
-    recall: 0.12,
-    questions: 0.18,
+    repeats: 0.08,
+    recall: 0.1,
+    questions: 0.2,
     objects: 0.15,
     lists: 0.05,
     edits: 0.07,
-    calls: 0.18,
+    calls: 0.35,
 }

@@ -28,8 +28,17 @@ from openk2.train.trainer import Trainer
 OBJECTIVES = {"sequence": sequence_loss, "token": token_loss}
 
 
+# The curriculum: how fast a kind's share follows its groups, and what no kind falls below.
+CURRICULUM_RATE = 0.2
+CURRICULUM_FLOOR = 0.1
+
+
 class PromptSource:
-    """Which prompts each step sees: families by share, kinds alike within a family. Resumes by step number."""
+    """Which prompts each step sees: families by share; within a family, kinds that teach come more often.
+
+    A kind teaches when rollouts of one prompt differ in reward: neither out of reach nor done (K2 §3.2, moderate
+    difficulty). Every kind begins as if all its groups did; ``learn`` follows what they do.
+    """
 
     def __init__(
         self, tasks: Mapping[str, Sequence[Task]], shares: Mapping[str, float], *, num_prompts: int, seed: int
@@ -51,33 +60,46 @@ class PromptSource:
             if sum(map(len, kinds.values())) < num_prompts:
                 raise ValueError(f"rl.prompts_per_step is {num_prompts}, more than family {family!r} has tasks")
         self.num_prompts, self.seed, self.step = num_prompts, seed, 0
-        self._drawn: list[Task] = []
+        self._mixed = {family: dict.fromkeys(kinds, 1.0) for family, kinds in self._kinds.items()}
+        self._drawn: list[tuple[str, Task]] = []
 
     def draw(self) -> list[Task]:
         """The prompts of the next step."""
         rng = np.random.default_rng([self.seed, self.step])
         self.step += 1
-        drawn: dict[str, Task] = {}
+        drawn: dict[str, tuple[str, Task]] = {}
         while len(drawn) < self.num_prompts:
             family = self._families[rng.choice(len(self._families), p=self._shares)]
-            kinds = list(self._kinds[family].values())
-            kind = kinds[rng.integers(len(kinds))]
-            task = kind[rng.integers(len(kind))]
-            drawn[task.id] = task
+            weights = np.array([CURRICULUM_FLOOR + mixed for mixed in self._mixed[family].values()])
+            kind = list(self._mixed[family])[rng.choice(len(weights), p=weights / weights.sum())]
+            tasks = self._kinds[family][kind]
+            task = tasks[rng.integers(len(tasks))]
+            drawn[task.id] = (family, task)
         self._drawn = list(drawn.values())
-        return self._drawn
+        return [task for _, task in self._drawn]
+
+    def learn(self, rewards: Sequence[Sequence[float]]) -> None:
+        """Take the rewards of each prompt drawn last, in order."""
+        for (family, task), group in zip(self._drawn, rewards, strict=True):
+            before = self._mixed[family][task.kind]
+            self._mixed[family][task.kind] += CURRICULUM_RATE * (float(min(group) != max(group)) - before)
+
+    def shares(self) -> dict[str, float]:
+        """How mixed the groups of each kind have lately been, by ``family/kind``."""
+        return {f"{family}/{kind}": mixed for family, kinds in self._mixed.items() for kind, mixed in kinds.items()}
 
     def batch_ids(self) -> str:
         """The prompts drawn last."""
-        return "prompts " + " ".join(task.id for task in self._drawn)
+        return "prompts " + " ".join(task.id for _, task in self._drawn)
 
     def state_dict(self) -> dict[str, Any]:
-        """The step number."""
-        return {"step": self.step}
+        """The step number and the curriculum."""
+        return {"step": self.step, "mixed": self._mixed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after that step."""
         self.step = state["step"]
+        self._mixed = {family: dict(kinds) for family, kinds in state["mixed"].items()}
 
 
 def reinforce(
@@ -124,6 +146,8 @@ def reinforce(
             rewards_S = torch.tensor([reward(trace) for trace in traces])
             groups_S = torch.arange(len(groups)).repeat_interleave(config.rollouts_per_prompt)
             told["mixed_groups"] = mixed_group_share(rewards_S, groups_S)
+            prompts.learn(rewards_S.view(len(groups), -1).tolist())
+            told |= {f"mixed/{kind}": share for kind, share in prompts.shares().items()}
             advantages = group_advantages(rewards_S, groups_S).tolist()
             # On policy the log-ratio is 0, so a sample without advantage has no gradient: leave it out.
             teaching = [i for i, advantage in enumerate(advantages) if advantage != 0.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
     assert [row["reward"] for row in read_metrics(tmp_path / "cut" / "metrics.jsonl")] == whole
 
 
-def test_prompts_come_by_share_and_kinds_alike() -> None:
+def test_prompts_come_by_share_and_kinds_that_teach_more_often() -> None:
     def made(family: str, kind: str, count: int) -> list[Task]:
         return [Task(f"{family}-{kind}-{i}", family, kind, "rl", {}) for i in range(count)]
 
@@ -92,11 +93,17 @@ def test_prompts_come_by_share_and_kinds_alike() -> None:
     drawn = Counter(source.draw()[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80)
     assert drawn["rare"] == pytest.approx(750, abs=80)
+    for _ in range(200):  # from now on, prompts of kind "rare" always fail and those of "common" teach
+        kinds = [task.kind for task in source.draw()]
+        source.learn([[0.0, 1.0] if kind == "common" else [0.0, 0.0] for kind in kinds])
+    drawn = Counter(source.draw()[0].kind for _ in range(2000))
+    assert drawn["only"] == pytest.approx(500, abs=80), "the shares of the families stay"
+    assert 40 < drawn["rare"] < 250 < drawn["common"], "a kind that does not teach comes seldom, but comes"
+    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, seed=0)
+    resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
+    assert [resumed.draw()[0].id for _ in range(50)] == [source.draw()[0].id for _ in range(50)]
     source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=5, seed=0)
     assert all(len({task.id for task in source.draw()}) == 5 for _ in range(50)), "a step draws no prompt twice"
-    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=5, seed=0)
-    resumed.load_state_dict(source.state_dict())
-    assert [task.id for task in resumed.draw()] == [task.id for task in source.draw()]
     with pytest.raises(ValueError, match="more than family 'b' has tasks"):
         PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=6, seed=0)
     with pytest.raises(ValueError, match=r"rl\.families names \['c'\]"):

@@ -7,7 +7,7 @@ from openk2.worlds.config import WorldsConfig
 from openk2.worlds.gates import failed_gate
 from openk2.worlds.tasks import Split
 
-TASKS = {task.kind: task for task in Split(WorldsConfig(fault_rate=0), "undemonstrated")[:200]}
+TASKS = {task.kind: task for task in Split(WorldsConfig(fault_rate=0), "train")[:200]}
 
 
 def payload(task, **changes):
