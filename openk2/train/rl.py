@@ -34,7 +34,7 @@ CURRICULUM_FLOOR = 0.1
 
 
 class PromptSource:
-    """Which prompts each step sees: families by share; within a family, kinds that teach come more often.
+    """Which prompts each step sees: families by share; within a family, kinds by their number and by what they teach.
 
     A kind teaches when rollouts of one prompt differ in reward: neither out of reach nor done (K2 §3.2, moderate
     difficulty). Every kind begins as if all its groups did; ``learn`` follows what they do.
@@ -70,9 +70,9 @@ class PromptSource:
         drawn: dict[str, tuple[str, Task]] = {}
         while len(drawn) < self.num_prompts:
             family = self._families[rng.choice(len(self._families), p=self._shares)]
-            weights = np.array([CURRICULUM_FLOOR + mixed for mixed in self._mixed[family].values()])
-            kind = list(self._mixed[family])[rng.choice(len(weights), p=weights / weights.sum())]
-            tasks = self._kinds[family][kind]
+            kinds, mixed = self._kinds[family], self._mixed[family]
+            weights = np.array([len(kinds[kind]) * (CURRICULUM_FLOOR + mixed[kind]) for kind in kinds])
+            tasks = list(kinds.values())[rng.choice(len(weights), p=weights / weights.sum())]
             task = tasks[rng.integers(len(tasks))]
             drawn[task.id] = (family, task)
         self._drawn = list(drawn.values())

@@ -88,17 +88,17 @@ def test_prompts_come_by_share_and_kinds_that_teach_more_often() -> None:
     def made(family: str, kind: str, count: int) -> list[Task]:
         return [Task(f"{family}-{kind}-{i}", family, kind, "rl", {}) for i in range(count)]
 
-    tasks = {"a": [*made("a", "rare", 1), *made("a", "common", 99)], "b": made("b", "only", 5)}
+    tasks = {"a": [*made("a", "rare", 25), *made("a", "common", 75)], "b": made("b", "only", 5)}
     source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, seed=0)
     drawn = Counter(source.draw()[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80)
-    assert drawn["rare"] == pytest.approx(750, abs=80)
+    assert drawn["rare"] == pytest.approx(375, abs=80)
     for _ in range(200):  # from now on, prompts of kind "rare" always fail and those of "common" teach
         kinds = [task.kind for task in source.draw()]
         source.learn([[0.0, 1.0] if kind == "common" else [0.0, 0.0] for kind in kinds])
     drawn = Counter(source.draw()[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80), "the shares of the families stay"
-    assert 40 < drawn["rare"] < 250 < drawn["common"], "a kind that does not teach comes seldom, but comes"
+    assert 10 < drawn["rare"] < 150 < drawn["common"], "a kind that does not teach comes seldom, but comes"
     resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, seed=0)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
     assert [resumed.draw()[0].id for _ in range(50)] == [source.draw()[0].id for _ in range(50)]
