@@ -9,9 +9,9 @@ beside and renamed when whole, so what is there is complete: building again goes
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,6 +24,7 @@ import numpy as np
 from openk2.data.config import DataConfig, SourceConfig
 from openk2.data.corpus import documents, no_text
 from openk2.data.documents import Document, Skipped
+from openk2.jobs.atomic import write_bytes
 from openk2.text.tokenizer import Tokenizer
 
 Split = Literal["train", "heldout"]
@@ -215,7 +216,6 @@ def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
 
 
 def _save_atomically(path: Path, array: np.ndarray) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    beside.replace(path)
+    npy = io.BytesIO()
+    np.save(npy, array, allow_pickle=False)
+    write_bytes(path, npy.getvalue())

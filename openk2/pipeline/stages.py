@@ -21,7 +21,7 @@ from openk2.eval.harness import evaluate
 from openk2.eval.perplexity import bits_per_byte
 from openk2.eval.summary import eval_path, summarize
 from openk2.gym.families import demonstrations, make_env, tasks
-from openk2.jobs.atomic import write_json
+from openk2.jobs.atomic import write_json, write_text
 from openk2.model.transformer import Transformer
 from openk2.pipeline.folder import Done, Run
 from openk2.recipe import Recipe
@@ -91,11 +91,8 @@ def make_worlds(run: Run) -> Done:
                 lambda done: progress.update(bar, completed=done),
             )
         )
-    beside = folder / "documents.tmp"
-    with beside.open("w") as out:
-        for text in documents(recipe.worlds, recipe.worlds.num_documents):
-            out.write(json.dumps({"text": text}) + "\n")
-    beside.rename(folder / "documents.jsonl")
+    texts = documents(recipe.worlds, recipe.worlds.num_documents)
+    write_text(folder / "documents.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
     return {"funnel": funnel.to_json()}
 
 
@@ -173,11 +170,9 @@ def sft(run: Run) -> Done:
 
 
 def sft_control(run: Run) -> Done:
-    """The control: SFT continued for as long as reinforcement learning took."""
-    finished = run.done("rl")
-    assert finished is not None, "the control is measured against reinforcement learning"
-    last = read_metrics(run.folder / "sft" / "metrics.jsonl")[-1]
-    return _fine_tune(run, "sft_control", "sft", max(1, round(finished["seconds"] / (last["seconds"] / last["step"]))))
+    """The control: SFT continued for as long as the steps of reinforcement learning took."""
+    sft, rl = (read_metrics(run.folder / stage / "metrics.jsonl")[-1] for stage in ("sft", "rl"))
+    return _fine_tune(run, "sft_control", "sft", max(1, round(rl["seconds"] / (sft["seconds"] / sft["step"]))))
 
 
 def _fine_tune(run: Run, name: str, after: str, num_steps: int | None) -> Done:

@@ -7,11 +7,12 @@ TOML has no null; the text ``"none"`` stands for it, in both directions.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from openk2.jobs.atomic import write_text
 
 JSON = dict[str, Any]
 Key = tuple[str, ...]
@@ -71,9 +72,7 @@ def emit(data: JSON) -> str:
 
 def write(data: JSON, path: Path) -> None:
     """Put ``emit(data)`` at ``path``, whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(emit(data), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, emit(data))
 
 
 def _table(data: JSON, prefix: Key) -> list[str]:

@@ -7,7 +7,6 @@ Text never becomes a special token: only `ChatFormat` and the corpus writer plac
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
+from openk2.jobs.atomic import write_text
 from openk2.text.config import TokenizerConfig
 
 BOS = "[BOS]"
@@ -228,9 +228,7 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write tokenizer.json, readable by Hugging Face's tokenizers and transformers."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(self.to_json(), encoding="utf-8")
-        beside.replace(path)
+        write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
+
+from openk2.jobs.atomic import write_text
 
 
 class MetricsLog:
@@ -17,9 +18,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= from_step]
-        beside = self.path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(beside, self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = self.path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from openk2.jobs.atomic import write_bytes
 from openk2.schema import JSON
 from openk2.view.run import EVALUATED, SETS, TRAINING, Run, read_run
 
@@ -41,9 +42,9 @@ def write_picture(run_dir: Path, path: Path) -> Path:
     for axis, draw in zip(axes, draws, strict=True):
         _calm(axis)
         draw(axis, run)
-    beside = path.with_name(path.name + ".partial")
-    figure.savefig(beside, format="png")
-    os.replace(beside, path)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    write_bytes(path, png.getvalue())
     return path
 
 

@@ -6,12 +6,12 @@ nothing, runs no script, and escapes every text, since a trajectory may contain 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from openk2.jobs.atomic import write_text
 from openk2.schema import JSON, Message, ToolCall, Trace
 from openk2.view.chart import Series, line_chart, number
 from openk2.view.choose import Example, choose
@@ -85,9 +85,7 @@ def write_report(run_dir: Path) -> Path:
         examples=[_example(example) for example in choose(run.episodes)],
     )
     path = run_dir / "report.html"
-    beside = path.with_suffix(".html.partial")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, page)
     return path
 
 

@@ -177,4 +177,3 @@ def _verb_first(verb: str, thing: str) -> str:
 
 def _noun_first(verb: str, thing: str) -> str:
     return f"{thing}_{verb}"
-

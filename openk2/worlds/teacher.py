@@ -22,7 +22,13 @@ ACTED = (
     "Done, {key}.",
 )
 # An answer names the field: to say which fact comes next makes it the easier to find.
-TOLD = ("The {field} is {answer}.", "{field}: {answer}.", "Its {field} is {answer}.", "It has {field} {answer}.", "{field} {answer}.")
+TOLD = (
+    "The {field} is {answer}.",
+    "{field}: {answer}.",
+    "Its {field} is {answer}.",
+    "It has {field} {answer}.",
+    "{field} {answer}.",
+)
 
 ANSWERS: Mapping[str, tuple[str, ...]] = {
     "lookup": TOLD,

@@ -74,7 +74,14 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_layers": 1}, {"q_lora_rank": 64}, {"v_head_dim": 16}, {"num_heads": 3}, {"kv_lora_rank": 96}, {"qk_rope_head_dim": 4}],
+    [
+        {"num_layers": 1},
+        {"q_lora_rank": 64},
+        {"v_head_dim": 16},
+        {"num_heads": 3},
+        {"kv_lora_rank": 96},
+        {"qk_rope_head_dim": 4},
+    ],
 )
 def test_shapes_it_does_not_fit_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match='start = "copying" wants'):

@@ -3,9 +3,7 @@ from openk2.worlds.state import State
 
 SHOP = APPS["shop"]
 CUSTOMER = SHOP.entity("customer")
-ROWS = [
-    {"customer": f"C-{n}", "name": "Talu", "email": f"a{n}@b.org", "city": "velo", "points": n} for n in (3, 1, 2)
-]
+ROWS = [{"customer": f"C-{n}", "name": "Talu", "email": f"a{n}@b.org", "city": "velo", "points": n} for n in (3, 1, 2)]
 
 
 def state(rows=ROWS):
