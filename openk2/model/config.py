@@ -64,6 +64,25 @@ class ModelConfig(BaseModel):
         return self.num_experts > 0 and layer >= self.num_dense_layers
 
     @model_validator(mode="after")
+    def _start_fits(self) -> Self:
+        """The circuit of ``copying_start``: half of the heads read a token, two more parts of its width are what stood before."""
+        if self.start != "copying":
+            return self
+        if self.num_layers < 2 or self.q_lora_rank is not None or self.qk_nope_head_dim != self.v_head_dim:
+            raise ValueError(
+                'start = "copying" wants two layers, no q_lora_rank, and qk_nope_head_dim equal to v_head_dim'
+            )
+        if self.num_heads % 2 or self.qk_rope_head_dim < 8:
+            raise ValueError('start = "copying" wants an even number of heads and qk_rope_head_dim ≥ 8')
+        least = (self.num_heads // 2 + 2) * self.v_head_dim
+        if min(self.kv_lora_rank, self.hidden_size) < least:
+            raise ValueError(
+                f'start = "copying" wants kv_lora_rank and hidden_size of at least {least} '
+                f"(num_heads / 2 + 2 times v_head_dim), got {self.kv_lora_rank} and {self.hidden_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shapes_are_possible(self) -> Self:
         if self.qk_rope_head_dim % 2:
             raise ValueError(f"qk_rope_head_dim must be even (RoPE turns pairs), got {self.qk_rope_head_dim}")

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from openk2.model.attention import LatentAttention
-from openk2.model.config import ModelConfig
 
 if TYPE_CHECKING:
     from openk2.model.transformer import Transformer
@@ -40,25 +39,6 @@ READ_GAIN = 1.3  # how loudly layer 1 writes
 QUIET = 0.1  # what the drawn weights of the used heads are reduced to
 
 
-def check(config: ModelConfig) -> None:
-    """Raise ValueError where the circuit does not fit the shape."""
-    c = config
-    if c.num_layers < 2 or c.q_lora_rank is not None or c.qk_nope_head_dim != c.v_head_dim:
-        raise ValueError('start = "copying" wants two layers, no q_lora_rank, and qk_nope_head_dim equal to v_head_dim')
-    if c.num_heads < 2 or c.num_heads % 2 or c.qk_rope_head_dim < 2 * POSITION_PAIRS:
-        raise ValueError(f'start = "copying" wants an even number of heads and qk_rope_head_dim ≥ {2 * POSITION_PAIRS}')
-    least = _token_rows(c) + 2 * c.v_head_dim
-    if min(c.kv_lora_rank, c.hidden_size) < least:
-        raise ValueError(
-            f'start = "copying" wants kv_lora_rank and hidden_size of at least {least} '
-            f"(num_heads / 2 + 2 times v_head_dim), got {c.kv_lora_rank} and {c.hidden_size}"
-        )
-
-
-def _token_rows(config: ModelConfig) -> int:
-    return config.num_heads // 2 * config.v_head_dim
-
-
 @torch.no_grad()
 def write_copying_start(model: Transformer, generator: torch.Generator) -> None:
     """Overwrite parts of a freshly drawn whole model with the circuit."""
@@ -66,7 +46,7 @@ def write_copying_start(model: Transformer, generator: torch.Generator) -> None:
     assert model.lm_head is not None, "the circuit spans a whole model"
     c, width = model.config, model.config.hidden_size
     basis_DD = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q.T.contiguous()
-    used, back = _token_rows(c), c.v_head_dim
+    used, back = c.num_heads // 2 * c.v_head_dim, c.v_head_dim
     token_UD, one_back_VD, two_back_VD = basis_DD[: used + 2 * back].split((used, back, back))
     common_D = token_UD[0].clone()
     token_UD[0] = 0.0  # so that nothing but position is read from the common direction

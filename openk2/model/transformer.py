@@ -16,7 +16,7 @@ from openk2.model import rope
 from openk2.model.attention import LatentAttention, LatentCache, linear
 from openk2.model.attention_kernels import Blocks, visibility
 from openk2.model.config import ModelConfig
-from openk2.model.copying_start import check, write_copying_start
+from openk2.model.copying_start import write_copying_start
 from openk2.model.layout import Layout, publish
 from openk2.model.moe import Dispatch, MoE, Router, Routing, SwiGLU, dispatch_locally
 from openk2.model.norm import RMSNorm
@@ -96,7 +96,6 @@ class Transformer(nn.Module):
             drawn = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, std, generator=generator)
             parameter.copy_(drawn)
         if self.config.start == "copying":
-            check(self.config)
             write_copying_start(self, torch.Generator().manual_seed(_seed_for("copying", seed)))
         return self
 

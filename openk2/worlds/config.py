@@ -20,7 +20,7 @@ class WorldsConfig(BaseModel):
     undemonstrated: tuple[str, ...] = Field(("clinic", "parcels"), description="Apps that RL alone trains on.")
     unseen: tuple[str, ...] = Field(("garage",), description="Apps kept for evaluation.")
     undemonstrated_kinds: tuple[str, ...] = Field(
-        ("find_lookup", "conditional"), description="Task kinds that RL alone trains on, in demonstrated apps."
+        ("find_lookup",), description="Task kinds that RL alone trains on, in demonstrated apps."
     )
     num_train: int = Field(12_000, ge=1, description="Tasks the teacher demonstrates.")
     num_heldout: int = Field(1024, ge=1, description="Tasks of demonstrated apps and kinds, on unseen values.")

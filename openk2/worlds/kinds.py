@@ -136,10 +136,9 @@ def _transfer(draft: Draft, tools: Tools) -> Goal:
     goal.call(tool, **ends, amount=amount)
     goal.expect(entity, ends["source"], tool.field, source[tool.field] - amount)
     goal.expect(entity, ends["target"], tool.field, target[tool.field] + amount)
-    goal.says(amount)
-    field = entity.field(tool.field).label
-    act = say_act(tool, draft.rng, {"entity": entity.label, "field": field, "amount": amount, **ends})
-    goal.slots = {"act": act, "field": field, "amount": amount, **ends}
+    goal.says(ends["source"])
+    slots: JSON = {"entity": entity.label, "field": entity.field(tool.field).label, "amount": amount, **ends}
+    goal.slots = {"act": say_act(tool, draft.rng, slots), "entity": entity.label, "key": ends["source"]}
     return goal
 
 

@@ -42,7 +42,6 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
         "{entity}: {answer}.",
     ),
     "create": ("Created {entity} {key}.", "The new {entity} is {key}.", "Done, it is {key}.", "{entity} {key} is new."),
-    "transfer": ("Done: {amount}.", "Moved {amount}.", "{amount} moved to {target}.", "Done, {amount} went over."),
     "refused": (
         "Not possible: {field} is {answer}.",
         "I cannot, the {field} is {answer}.",

@@ -7,10 +7,11 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, pre_tokenizers
 
 from openk2.schema import ToolSpec
 from openk2.text.config import TokenizerConfig
-from openk2.text.tokenizer import ATOMS, SPECIAL_TOKENS, Tokenizer
+from openk2.text.tokenizer import ATOMS, SPECIAL_TOKENS, SPLITTINGS, Tokenizer
 from tests.text.conftest import sample_texts
 
 SPECIAL_LITERALS = st.sampled_from([*SPECIAL_TOKENS, *ATOMS, "\n", "  ", "12345", "\u6f22\u5b57", "\0"])
@@ -87,6 +88,15 @@ def test_a_value_has_the_same_ids_wherever_it_stands(copy: Tokenizer, value: str
         inside = copy.encode(before + value + after)
         start = len(copy.encode(before))
         assert inside[start : start + len(alone)] == alone, (before, after)
+
+
+def test_small_words_take_their_spaces_and_values_stand_alone() -> None:
+    split = pre_tokenizers.Split(Regex(SPLITTINGS["copy"]), behavior="isolated")
+    cut = [piece for piece, _ in split.pre_tokenize_str("The status of the order is paid, not of K-48: a 7. Is it")]
+    assert cut == [
+        "The", " ", "status", " of the ", "order", " is ", "paid", ", ", "not", " of ", "K", "-", "4", "8", ": ",
+        "a", " ", "7", ". ", "Is", " ", "it",
+    ]  # fmt: skip
 
 
 def test_atoms_are_single_tokens_and_decode_to_their_text(copy: Tokenizer) -> None:
