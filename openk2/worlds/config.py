@@ -20,7 +20,7 @@ class WorldsConfig(BaseModel):
     undemonstrated: tuple[str, ...] = Field(("clinic", "parcels"), description="Apps that RL alone trains on.")
     unseen: tuple[str, ...] = Field(("garage",), description="Apps kept for evaluation.")
     undemonstrated_kinds: tuple[str, ...] = Field(
-        ("find_lookup",), description="Task kinds that RL alone trains on, in demonstrated apps."
+        ("find_lookup", "conditional"), description="Task kinds that RL alone trains on, in demonstrated apps."
     )
     num_train: int = Field(12_000, ge=1, description="Tasks the teacher demonstrates.")
     num_heldout: int = Field(1024, ge=1, description="Tasks of demonstrated apps and kinds, on unseen values.")
@@ -42,6 +42,8 @@ class WorldsConfig(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"an app is demonstrated, undemonstrated or unseen, not two of them: {', '.join(twice)}")
+        if not (self.undemonstrated or self.undemonstrated_kinds):
+            raise ValueError("undemonstrated and undemonstrated_kinds are both empty: RL would have no task of its own")
         if not 1 <= self.num_tools[0] <= self.num_tools[1]:
             raise ValueError(f"num_tools is (fewest, most), got {self.num_tools}")
         return self

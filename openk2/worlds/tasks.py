@@ -72,7 +72,7 @@ def _choose(config: WorldsConfig, split: str, rng: Random) -> tuple[str, str, st
         apps, kinds, tag = config.demonstrated, known, ""
     elif split == "unseen_domain":
         apps, kinds, tag = config.unseen, known, "unseen_app"
-    elif rng.random() < 0.5:
+    elif config.undemonstrated and (not config.undemonstrated_kinds or rng.random() < 0.5):
         apps, kinds, tag = config.undemonstrated, known, "new_app"
     else:
         apps, kinds, tag = config.demonstrated, config.undemonstrated_kinds, "new_kind"

@@ -49,6 +49,23 @@ def test_any_seed_makes_sound_tasks(seed, split, index):
     assert Task.from_json(again).to_json() == task.to_json() == make_task(config, split, index).to_json()
 
 
+@pytest.mark.parametrize(
+    ("apps", "kinds", "tag"),
+    [((), ("both",), "new_kind"), (("clinic",), (), "new_app"), ((), ("lookup", "set"), "new_kind")],
+)
+def test_what_is_undemonstrated_can_be_kinds_alone_or_apps_alone(apps, kinds, tag):
+    config = WorldsConfig(undemonstrated=apps, undemonstrated_kinds=kinds)
+    tasks = [make_task(config, "undemonstrated", index) for index in range(60)]
+    assert {task.tags[1] for task in tasks} == {tag}
+    assert {task.kind for task in tasks} == set(kinds or KINDS)
+    assert {task.tags[0] for task in tasks} == set(apps or config.demonstrated)
+
+
+def test_rl_without_a_task_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="both empty"):
+        WorldsConfig(undemonstrated=(), undemonstrated_kinds=())
+
+
 def test_splits_are_sequences():
     split = Split(WorldsConfig(num_heldout=5), "heldout")
     assert [task.id for task in split] == [f"heldout-00000{n}" for n in range(5)]
