@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, fsync, rename."""
+"""Files that are either whole or absent: write beside, fsync, rename; and JSON read back."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """``write_bytes`` of indented JSON with a last newline. Raises TypeError for what is not JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What ``write_json`` wrote. Raises ValueError naming a file that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; remove it to have that part done again") from error
 
 
 def _sync_folder(folder: Path) -> None:

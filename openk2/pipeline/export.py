@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def export(folder: Path, to: Path) -> None:
         raise ValueError(f"{to} exists: name a folder that does not")
     run = Run.reopen(folder)
     stage = newest_stage(run)
-    save_hf(run.model_after(stage), to, dtype=torch.float32)  # as trained: others get our very numbers
-    shutil.copy(folder / "tokenizer.json", to / "tokenizer.json")
+    model, tokenizer = run.model_after(stage), run.tokenizer()
+    beside = to.with_name(f".{to.name}.{os.getpid()}.part")
+    try:
+        save_hf(model, beside, dtype=torch.float32)  # as trained: others get our very numbers
+        tokenizer.save(beside / "tokenizer.json")
+        beside.rename(to)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     run.say(f"{to}: the model after stage {stage}")

@@ -13,7 +13,6 @@ runs/NAME/summary.json, report.html
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import torch
 from rich.console import Console
 
 from openk2 import __version__
-from openk2.jobs.atomic import write_json
+from openk2.jobs.atomic import read_json, write_json
 from openk2.model.transformer import Transformer
 from openk2.recipe import Recipe
 from openk2.text.chat import ChatFormat
@@ -50,7 +49,7 @@ class Run:
     @classmethod
     def open(cls, recipe: Recipe, folder: Path) -> Run:
         """Claim ``folder`` for ``recipe``, or take it up again. Raises ValueError when it is another recipe's."""
-        path = folder / "recipe.toml"
+        path, compute = folder / "recipe.toml", _compute(recipe)
         if path.exists():
             started = Recipe.load(path)
             if started.fingerprint != recipe.fingerprint:
@@ -66,7 +65,7 @@ class Run:
                 raise ValueError(f"data.sources: {missing[0]} does not exist")
             folder.mkdir(parents=True, exist_ok=True)
             recipe.save(path)
-        return cls(recipe, folder, _compute(recipe), Console(highlight=False))
+        return cls(recipe, folder, compute, Console(highlight=False))
 
     @classmethod
     def reopen(cls, folder: Path) -> Run:
@@ -85,7 +84,7 @@ class Run:
     def done(self, stage: str) -> Done | None:
         """What a finished stage left, or None."""
         path = self.folder / stage / "done.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def carry_out(self, stage: str, work: Callable[[Run], Done]) -> None:
         """Run a stage unless it is done; note its time over all sittings, and the process's peak memory so far."""
@@ -94,7 +93,7 @@ class Run:
             self.say(f"{stage}: done before, {finished['seconds']:.0f} s")
             return
         clock = self.folder / stage / "seconds.json"
-        before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+        before = read_json(clock) if clock.is_file() else 0.0
         self.say(f"{stage}: " + ("starting" if not before else f"going on, {before:.0f} s spent so far"))
         started = time.perf_counter()
         result: Done | None = None

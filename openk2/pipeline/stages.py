@@ -28,7 +28,7 @@ from openk2.recipe import Recipe
 from openk2.schema import Sampling, Task
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.dialogues import DialogueStream, read_dialogues
-from openk2.train.metrics import read_metrics
+from openk2.train.metrics import last_metrics, read_metrics
 from openk2.train.rl import PromptSource, reinforce
 from openk2.train.supervised import fit
 from openk2.view.live import LiveView, Progress
@@ -62,7 +62,6 @@ def run_stage(stage: str, recipe: Recipe, folder: Path) -> None:
         raise ValueError(f"recipe {recipe.name} has no stage {stage}: it has {', '.join(order)}")
     for each in order[: order.index(stage) + 1]:
         opened.carry_out(each, WORK[each])
-    report(opened)
 
 
 def _stages(recipe: Recipe) -> list[str]:
@@ -172,7 +171,7 @@ def sft(run: Run) -> Done:
 
 def sft_control(run: Run) -> Done:
     """The control: SFT continued for as long as the steps of reinforcement learning took."""
-    sft, rl = (read_metrics(run.folder / stage / "metrics.jsonl")[-1] for stage in ("sft", "rl"))
+    sft, rl = (last_metrics(run.folder / stage / "metrics.jsonl") for stage in ("sft", "rl"))
     return _fine_tune(run, "sft_control", "sft", max(1, round(rl["seconds"] / (sft["seconds"] / sft["step"]))))
 
 

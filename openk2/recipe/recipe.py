@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from openk2.data.config import DataConfig
 from openk2.eval.config import EvalConfig
+from openk2.gym.families import FAMILIES
 from openk2.model.config import ModelConfig
 from openk2.recipe.check import check
 from openk2.recipe.files import read, write
 from openk2.text.config import TokenizerConfig
+from openk2.text.tokenizer import least_vocab_size
 from openk2.train.config import PretrainConfig, RLConfig, SFTConfig
 from openk2.worlds.config import WorldsConfig
 
@@ -62,6 +64,17 @@ class Recipe(BaseModel):
                 raise ValueError(
                     f"{name}.row_length {stage.row_length} exceeds model.max_positions {self.model.max_positions}"
                 )
+        least = least_vocab_size(self.tokenizer)
+        if self.tokenizer.vocab_size < least:
+            raise ValueError(
+                f"tokenizer.vocab_size {self.tokenizer.vocab_size} is too small: bytes and fixed tokens take {least}"
+            )
+        for key, named in (
+            ("sft.questions", self.sft.questions if self.sft else {}),
+            ("rl.families", self.rl.families if self.rl else {}),
+        ):
+            if unknown := [family for family in named if family not in FAMILIES]:
+                raise ValueError(f"{key}: there is no family {unknown[0]!r}, there are {', '.join(FAMILIES)}")
         if self.rl and not self.sft:
             raise ValueError("rl stands on sft: give the recipe an [sft] section, or leave [rl] out")
         return self

@@ -168,8 +168,7 @@ class Tokenizer:
         """
         atoms = ATOMS if config.json_atoms else ()
         num_merged = config.vocab_size - len(atoms) - len(SPECIAL_TOKENS)
-        if num_merged < 256:
-            least = config.vocab_size - num_merged + 256
+        if config.vocab_size < (least := least_vocab_size(config)):
             raise ValueError(f"vocab_size {config.vocab_size} is too small: bytes and fixed tokens take {least}")
         backend = tokenizers.Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -247,6 +246,11 @@ class Tokenizer:
         except Exception as error:  # the library raises no other type
             raise ValueError(f"{where} is no tokenizer.json: {error}") from error
         return cls(backend)
+
+
+def least_vocab_size(config: TokenizerConfig) -> int:
+    """What bytes, atoms and special tokens take, before any merge."""
+    return 256 + (len(ATOMS) if config.json_atoms else 0) + len(SPECIAL_TOKENS)
 
 
 def _without(atoms: Sequence[str], texts: Iterable[str]) -> Iterator[str]:

@@ -37,13 +37,23 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """All whole lines; a last line torn by a kill is left out."""
+    """All whole lines; a last line torn by a kill is left out. Raises ValueError naming a damaged line before it."""
     if not path.exists():
         return []
+    lines = path.read_text().splitlines()
     rows = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}:{number} is damaged: {error}; remove the line to go on") from error
     return rows
+
+
+def last_metrics(path: Path) -> dict[str, float]:
+    """The last step's numbers. Raises ValueError when there are none."""
+    rows = read_metrics(path)
+    if not rows:
+        raise ValueError(f"{path} is missing or empty: it should hold a line for every step")
+    return rows[-1]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from openk2.worlds.domains import APPS
+from openk2.worlds.kinds import KINDS
+
 SPLITS = ("train", "heldout", "undemonstrated", "undemonstrated_heldout", "unseen_domain")
 
 
@@ -42,6 +45,16 @@ class WorldsConfig(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"an app is demonstrated, undemonstrated or unseen, not two of them: {', '.join(twice)}")
+        for key, named, known in (
+            ("demonstrated, undemonstrated and unseen", names, APPS),
+            ("undemonstrated_kinds", self.undemonstrated_kinds, KINDS),
+        ):
+            if unknown := [name for name in named if name not in known]:
+                raise ValueError(f"{key}: there is no {unknown[0]!r}, there are {', '.join(known)}")
+        if not self.demonstrated or not self.unseen:
+            raise ValueError("demonstrated and unseen name at least one app each")
+        if len(set(self.undemonstrated_kinds)) == len(KINDS):
+            raise ValueError("undemonstrated_kinds leaves no kind to demonstrate")
         if not (self.undemonstrated or self.undemonstrated_kinds):
             raise ValueError("undemonstrated and undemonstrated_kinds are both empty: RL would have no task of its own")
         if not 1 <= self.num_tools[0] <= self.num_tools[1]:

@@ -155,7 +155,6 @@ def _refused(draft: Draft, tools: Tools) -> Goal:
     act = say_act(tool, rng, {"what": f"{entity.label} {key}"})
     goal.slots = {
         "act": act,
-        "verb": tool.verb,
         "entity": entity.label,
         "key": key,
         "field": column.label,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.pipeline.conftest import openk2, refused, write_recipe
 
@@ -89,6 +90,20 @@ def test_divergence_names_step_batch_and_last_good_checkpoint(tmp_path: Path, re
     step = int(last.name.removeprefix("step-")) + 1
     assert f"at step {step}; last good checkpoint: {last}; batch: copying " in said
     assert not (tmp_path / "run" / "pretrain" / "done.json").exists()
+
+
+def test_a_device_that_is_not_there_leaves_no_folder(tmp_path: Path, recipe: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    assert "cuda" in refused("run", recipe, "--run", tmp_path / "run", "--device", "cuda")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_record_of_a_stage_is_named(tmp_path: Path, recipe: Path) -> None:
+    done = tmp_path / "run" / "worlds" / "done.json"
+    done.parent.mkdir(parents=True)
+    done.write_text('{"seconds": 1')
+    assert f"{done} is damaged" in refused("pretrain", recipe, "--run", tmp_path / "run")
 
 
 def test_a_stage_the_recipe_lacks_is_named(tmp_path: Path, recipe: Path) -> None:

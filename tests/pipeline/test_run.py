@@ -29,6 +29,7 @@ from openk2.train.checkpoint import checkpoints, load_model
 from openk2.train.metrics import read_metrics
 from tests.pipeline.conftest import command, environment, hear_ctrl_c, openk2, refused
 
+RESULTS = ("summary.json", "report.html")
 STAGES = ("worlds", "corpus", "pretrain", "sft", "rl", "sft_control", "eval")
 TRAINED = ("pretrain", "sft", "rl", "sft_control")
 EVALUATED = ("base", "sft", "sft_control", "rl")
@@ -254,3 +255,18 @@ def test_a_person_can_chat_and_leave(finished: Path, leaving: bytes | signal.Sig
         else:
             program.send_signal(leaving)
         assert program.wait(timeout=20) == 0
+
+
+def test_a_stage_by_its_verb_stands_on_the_others_and_writes_no_report(recipe_file: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time, everything was done before
+        ended = openk2("pretrain", recipe_file, "--run", tmp_path / "run")
+        assert ended.returncode == 0, ended.stderr
+    assert "pretrain: done before" in ended.stdout
+    assert not any((tmp_path / "run" / name).exists() for name in (*RESULTS, "sft"))
+
+
+def test_an_export_that_fails_leaves_nothing(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "tokenizer.json").unlink()
+    refused("export", tmp_path / "run", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -57,6 +57,9 @@ def test_kimi_k2_ends_at_the_printed_learning_rates():
         (["--tokenizer.vocab_size", "4096"], "tokenizer.vocab_size 4096 exceeds model.vocab_size"),
         (["--pretrain.row_length", "2048"], "pretrain.row_length 2048 exceeds model.max_positions"),
         (["--name", "a/b"], "should match pattern"),
+        (["--tokenizer.vocab_size", "300"], "tokenizer.vocab_size 300 is too small: bytes and fixed tokens take"),
+        (["--rl.families", '{"tols": 1.0}'], "rl.families: there is no family 'tols', there are tools, math, logic"),
+        (["--sft.questions", '{"maths": 20}'], "sft.questions: there is no family 'maths'"),
     ],
 )
 def test_rooms_that_do_not_fit_together_are_refused(flags: list[str], words: str):
