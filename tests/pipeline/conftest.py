@@ -58,6 +58,7 @@ max_positions = 512
 start = "normal"
 
 [pretrain]
+optim = {{ lr = 0.02, adamw_lr = 0.01 }}
 steps = 6
 batch_rows = 4
 micro_batch_rows = 2

@@ -58,10 +58,24 @@ def test_kimi_k2_ends_at_the_printed_learning_rates():
         (["--pretrain.row_length", "2048"], "pretrain.row_length 2048 exceeds model.max_positions"),
         (["--name", "a/b"], "should match pattern"),
         (["--tokenizer.vocab_size", "300"], "tokenizer.vocab_size 300 is too small: bytes and fixed tokens take"),
-        (["--rl.families", '{"tols": 1.0}'], "rl.families: there is no family 'tols', there are tools, math, logic"),
-        (["--sft.questions", '{"maths": 20}'], "sft.questions: there is no family 'maths'"),
     ],
 )
 def test_rooms_that_do_not_fit_together_are_refused(flags: list[str], words: str):
     with pytest.raises(ValueError, match=words):
         override(load("nano"), flags, prog="p")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("rl.families = { tols = 1.0 }", "rl.families: there is no family 'tols', there are tools, math, logic"),
+        ("sft.questions = { maths = 20 }", "sft.questions: there is no family 'maths'"),
+        ('worlds.unseen = ["garrage"]', "there is no 'garrage', there are shop"),
+    ],
+)
+def test_a_name_that_nothing_has_is_refused_when_the_recipe_is_read(tmp_path: Path, line: str, words: str):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'base = "{RECIPES / "nano.toml"}"\n{line}\n')
+    with pytest.raises(ValueError, match=words) as refused:
+        Recipe.load(path)
+    assert str(path) in str(refused.value)
