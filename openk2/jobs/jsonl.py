@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from openk2.jobs.atomic import write_text
 
 dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 log = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"{path}:{number}: not a JSON object: {line[:60]!r}")
             else:
                 log.warning("%s:%d: dropped a torn last line of %d bytes", path, number, len(line))
+
+
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Replace the file by these records, whole or not at all."""
+    write_text(path, "".join(dump(record) + "\n" for record in records))
 
 
 class Appender:

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+COPYING_PAIRS = 4  # rotary pairs by which the copying start tells the tokens one and two back from all others
+
 
 class YarnConfig(BaseModel):
     """YaRN context extension (arXiv 2309.00071), with the names of the released configs."""
@@ -72,8 +74,10 @@ class ModelConfig(BaseModel):
             raise ValueError(
                 'start = "copying" wants two layers, no q_lora_rank, and qk_nope_head_dim equal to v_head_dim'
             )
-        if self.num_heads % 2 or self.qk_rope_head_dim < 8:
-            raise ValueError('start = "copying" wants an even number of heads and qk_rope_head_dim ≥ 8')
+        if self.num_heads % 2 or self.qk_rope_head_dim < 2 * COPYING_PAIRS:
+            raise ValueError(
+                f'start = "copying" wants an even number of heads and qk_rope_head_dim ≥ {2 * COPYING_PAIRS}'
+            )
         least = (self.num_heads // 2 + 2) * self.v_head_dim
         if min(self.kv_lora_rank, self.hidden_size) < least:
             raise ValueError(

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from openk2.model.attention import LatentAttention
+from openk2.model.config import COPYING_PAIRS
 
 if TYPE_CHECKING:
     from openk2.model.transformer import Transformer
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 # Chosen once by the loss on repeated random tokens and on such with one token between, before any training.
 EMBEDDING_OFFSET = 0.2  # a direction common to all embeddings, from which position alone can be read
 HEAD_SCALE = 1.0  # head over embedding
-POSITION_PAIRS = 4  # fastest rotary pairs: enough to tell the tokens one and two back from all others
 POSITION_LOGIT = 36.0  # logit of the wanted token in layer 0
 BACK_GAIN = 0.1  # how loudly layer 0 writes
 MATCH_GAIN = 2.8  # sharpness of the match in layer 1
@@ -72,16 +72,16 @@ def _look_back(model: Transformer, common_D: Tensor, token_UD: Tensor, into: Seq
     kv_HXC = attention.kv_b_proj.weight.view(c.num_heads, -1, c.kv_lora_rank)
     o_DHV = attention.o_proj.weight.view(c.hidden_size, c.num_heads, -1)
     k_rope_RD = attention.kv_a_proj_with_mqa.weight[c.kv_lora_rank :]
-    gain = (POSITION_LOGIT / (POSITION_PAIRS * attention.softmax_scale)) ** 0.5
+    gain = (POSITION_LOGIT / (COPYING_PAIRS * attention.softmax_scale)) ** 0.5
     k_rope_RD *= QUIET
-    k_rope_RD[0 : 2 * POSITION_PAIRS : 2] += gain * common_D
+    k_rope_RD[0 : 2 * COPYING_PAIRS : 2] += gain * common_D
     attention.kv_a_proj_with_mqa.weight[: len(token_UD)] = token_UD
     for head, back_VD in enumerate(into):
-        turn_P = (head + 1) * model.inv_freq_P[:POSITION_PAIRS]
+        turn_P = (head + 1) * model.inv_freq_P[:COPYING_PAIRS]
         q_HKD[head] *= QUIET
         rotary_RD = q_HKD[head, c.qk_nope_head_dim :]
-        rotary_RD[0 : 2 * POSITION_PAIRS : 2] += gain * torch.outer(turn_P.cos(), common_D)
-        rotary_RD[1 : 2 * POSITION_PAIRS : 2] -= gain * torch.outer(turn_P.sin(), common_D)
+        rotary_RD[0 : 2 * COPYING_PAIRS : 2] += gain * torch.outer(turn_P.cos(), common_D)
+        rotary_RD[1 : 2 * COPYING_PAIRS : 2] -= gain * torch.outer(turn_P.sin(), common_D)
         kv_HXC[head] *= QUIET
         kv_HXC[head, c.qk_nope_head_dim :, : c.v_head_dim] += torch.eye(c.v_head_dim)
         o_DHV[:, head] = BACK_GAIN * back_VD.T

@@ -21,7 +21,8 @@ from openk2.eval.harness import evaluate
 from openk2.eval.perplexity import bits_per_byte
 from openk2.eval.summary import eval_path, summarize
 from openk2.gym.families import demonstrations, make_env, tasks
-from openk2.jobs.atomic import write_json, write_text
+from openk2.jobs import jsonl
+from openk2.jobs.atomic import write_json
 from openk2.model.transformer import Transformer
 from openk2.pipeline.folder import Done, Run
 from openk2.recipe import Recipe
@@ -92,7 +93,7 @@ def make_worlds(run: Run) -> Done:
             )
         )
     texts = documents(recipe.worlds, recipe.worlds.num_documents)
-    write_text(folder / "documents.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
+    jsonl.write(folder / "documents.jsonl", ({"text": text} for text in texts))
     return {"funnel": funnel.to_json()}
 
 

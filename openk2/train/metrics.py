@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from openk2.jobs.atomic import write_text
+from openk2.jobs import jsonl
 
 
 class MetricsLog:
@@ -18,7 +18,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= from_step]
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        jsonl.write(self.path, kept)
         self._file = self.path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)
 

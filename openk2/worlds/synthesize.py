@@ -6,13 +6,12 @@ The episode loop and the environment are handed in, so that demonstrations come 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
 from openk2.jobs import jsonl
-from openk2.jobs.atomic import write_json, write_text
+from openk2.jobs.atomic import write_json
 from openk2.jobs.executor import run_jobs
 from openk2.jobs.funnel import Funnel
 from openk2.schema import JSON, ChatModel, Env, Task, Trace
@@ -75,8 +74,7 @@ async def synthesize(
 
 def _put_in_task_order(path: Path) -> None:
     """Records come as their episodes end; what is learnt from them must not depend on that."""
-    records = sorted(jsonl.read(path), key=lambda record: str(record["task_id"]))
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    jsonl.write(path, sorted(jsonl.read(path), key=lambda record: str(record["task_id"])))
 
 
 def count(out_dir: Path) -> Funnel:
