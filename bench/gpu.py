@@ -30,6 +30,7 @@ from openk2.optim.muonclip import MuonClip
 from openk2.recipe import Recipe
 from openk2.schema import Sampling
 from openk2.text.packing import Rows
+from openk2.train.replicas import Replicas
 from openk2.train.step import Batch, Compute, language_model_losses, training_step
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,7 @@ def training_speed(recipe: Recipe, compute: Compute, num_steps: int) -> dict[str
     config = recipe.pretrain
     model = Transformer(recipe.model).initialize(recipe.seed).to(compute.device)
     optimizer = MuonClip.for_model(model, config.optim)
+    replicas = Replicas(model)
     rng = np.random.default_rng(0)
     torch.cuda.reset_peak_memory_stats()
     speeds, loss = [], 0.0
@@ -70,8 +72,8 @@ def training_speed(recipe: Recipe, compute: Compute, num_steps: int) -> dict[str
         batch = Batch.from_rows(random_rows(recipe, rng), compute.device)
         torch.cuda.synchronize()
         started = time.perf_counter()
-        losses = language_model_losses(model, batch, compute, micro_batch_rows=config.micro_batch_rows)
-        loss = training_step(model, optimizer, losses, lr_factor=1.0, balance_rate=config.balance_rate)["loss"]
+        losses = language_model_losses(batch, compute, micro_batch_rows=config.micro_batch_rows)
+        loss = training_step(replicas, optimizer, losses, lr_factor=1.0, balance_rate=config.balance_rate)["loss"]
         torch.cuda.synchronize()
         if step >= WARM_UP_STEPS:
             speeds.append(batch.tokens_BT.numel() / (time.perf_counter() - started))

@@ -1,7 +1,8 @@
 """Training step on CPU: openk2 against transformers' DeepseekV3ForCausalLM, same shapes, same loss, fp32.
 
-A step is forward, loss, backward as each trains; no optimizer on either side. Ours observes the max logits
-and takes its chunked head and cross-entropy; transformers gets all logits and PyTorch's cross-entropy.
+A step is forward, loss, backward as each trains; no optimizer on either side. Ours is the training step's own
+accumulation: two rows at a time, in a process for each core, max logits observed. Transformers takes the batch whole
+and PyTorch's cross-entropy.
 Every expert implementation and precision of transformers is first tried on a few tokens; those within
 twice the best there run at full size, alternating with ours. Reported: medians over rounds, and the median of
 the per-round ratios.
@@ -29,7 +30,8 @@ from torch import Tensor
 
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
-from openk2.train.objective import cross_entropy
+from openk2.train.replicas import Replicas
+from openk2.train.step import Batch, Compute, language_model_losses
 
 CONFIG = ModelConfig(
     vocab_size=4096,
@@ -50,6 +52,7 @@ CONFIG = ModelConfig(
 )
 EXPERT_IMPLEMENTATIONS = ("grouped_mm", "batched_mm", "eager")
 WORTH_FULL_SIZE = 2.0
+MICRO_BATCH_ROWS = 2
 
 
 def peer(experts: str, dtype: torch.dtype) -> transformers.DeepseekV3ForCausalLM:
@@ -84,35 +87,40 @@ def peer(experts: str, dtype: torch.dtype) -> transformers.DeepseekV3ForCausalLM
     return transformers.DeepseekV3ForCausalLM(config).to(dtype).train()
 
 
-def step(model: torch.nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], tokens_BT: Tensor) -> float:
+# Leaves the gradients of a batch of tokens in its model.
+Step = Callable[[Tensor], object]
+
+
+def seconds_of(step: Step, tokens_BT: Tensor) -> float:
     """Seconds of one training step without the optimizer."""
-    model.zero_grad(set_to_none=True)
     began = time.perf_counter()
-    # Targets are shifted, not logits: nobody copies the largest tensor.
-    loss_of(tokens_BT, F.pad(tokens_BT[:, 1:], (0, 1), value=-100)).backward()
+    step(tokens_BT)
     return time.perf_counter() - began
 
 
-def ours() -> tuple[Transformer, Callable[[Tensor, Tensor], Tensor]]:
-    """Our model with the loss our training step takes: head and cross-entropy a chunk of tokens at a time."""
-    model = Transformer(CONFIG).initialize(0).train()
+def ours(replicas: Replicas) -> Step:
+    """What ``training_step`` does before the optimizer."""
+    compute = Compute(torch.device("cpu"))
 
-    def loss_of(tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        hidden_BTD = model.hidden(tokens_BT, positions=torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT))
-        where = (targets_BT.flatten() >= 0).nonzero().squeeze(1)
-        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, where)
-        targets_N = targets_BT.flatten().index_select(0, where)
-        return cross_entropy(hidden_ND, model.lm_head.weight, targets_N, num_tokens=len(where))
+    def step(tokens_BT: Tensor) -> object:
+        mask_BT, docs_BT = torch.ones_like(tokens_BT, dtype=torch.bool), torch.zeros_like(tokens_BT)
+        batch = Batch(tokens_BT, mask_BT, docs_BT, torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT))
+        return replicas.accumulate(language_model_losses(batch, compute, micro_batch_rows=MICRO_BATCH_ROWS))
 
-    return model, loss_of
+    return step
 
 
-def theirs(
-    experts: str, dtype: torch.dtype
-) -> tuple[transformers.DeepseekV3ForCausalLM, Callable[[Tensor, Tensor], Tensor]]:
+def theirs(experts: str, dtype: torch.dtype) -> Step:
     """Their model with the plain loss over its logits."""
     model = peer(experts, dtype)
-    return model, lambda tokens, targets: F.cross_entropy(model(tokens).logits.float().flatten(0, 1), targets.flatten())
+
+    def step(tokens_BT: Tensor) -> None:
+        model.zero_grad(set_to_none=True)
+        # Targets are shifted, not logits: nobody copies the largest tensor.
+        targets_BT = F.pad(tokens_BT[:, 1:], (0, 1), value=-100)
+        F.cross_entropy(model(tokens_BT).logits.float().flatten(0, 1), targets_BT.flatten()).backward()
+
+    return step
 
 
 def screen(tokens_BT: Tensor) -> dict[str, float]:
@@ -120,9 +128,9 @@ def screen(tokens_BT: Tensor) -> dict[str, float]:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         for experts in EXPERT_IMPLEMENTATIONS:
-            model, loss_of = theirs(experts, dtype)
+            step = theirs(experts, dtype)
             name = f"{experts} {str(dtype).removeprefix('torch.')}"
-            seconds[name] = min(step(model, loss_of, tokens_BT) for _ in range(2))
+            seconds[name] = min(seconds_of(step, tokens_BT) for _ in range(2))
             print(f"  few tokens: {name:24s} {seconds[name] * 1e3:8.0f} ms", flush=True)
     return seconds
 
@@ -140,20 +148,22 @@ def main() -> None:
     screened = screen(tokens_BT[:1, :128])
     limit = WORTH_FULL_SIZE * min(screened.values())
     settings = [name for name, seconds in screened.items() if seconds <= limit]
-    models = {"openk2": ours()}
+    replicas = Replicas(Transformer(CONFIG).initialize(0).train())
+    steps = {"openk2": ours(replicas)}
     for name in settings:
         experts, dtype = name.split()
         # A gathered copy of every chosen expert's weights: 6 GB a layer at full size.
         if experts != "batched_mm":
-            models[f"transformers {name}"] = theirs(experts, getattr(torch, dtype))
-    runs: dict[str, list[float]] = {name: [] for name in models}
+            steps[f"transformers {name}"] = theirs(experts, getattr(torch, dtype))
+    runs: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(args.rounds + 1):
-        for name, (model, loss_of) in models.items():
-            seconds = step(model, loss_of, tokens_BT)
+        for name, step in steps.items():
+            seconds = seconds_of(step, tokens_BT)
             if turn:
                 runs[name].append(seconds)
         print(f"  round {turn}: " + ", ".join(f"{n} {r[-1]:.2f} s" for n, r in runs.items() if r), flush=True)
 
+    replicas.close()
     medians = {name: statistics.median(seconds) for name, seconds in runs.items()}
     best = min((name for name in medians if name != "openk2"), key=medians.__getitem__)
     ratio = statistics.median(t / o for t, o in zip(runs[best], runs["openk2"], strict=True))

@@ -180,8 +180,11 @@ def _first_difference(a: Recipe, b: Recipe) -> str:
 
 
 def _peak_rss() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Largest resident memory of this process and of its largest child so far, in bytes: not less than was used at once.
+
+    A child's count begins with what its parent held when it was started.
+    """
+    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +23,9 @@ from openk2.train.config import RLConfig
 from openk2.train.dialogues import DialogueStream
 from openk2.train.objective import group_advantages, mixed_group_share, sequence_loss, token_logprobs, token_loss
 from openk2.train.rollout import PolicyBatch, policy_batches, reward, roll_out
-from openk2.train.step import Batch, Compute, Loss, language_model_losses
+from openk2.train.step import Batch, Compute, language_model_losses
 from openk2.train.trainer import Trainer
+from openk2.train.twin import Loss
 
 OBJECTIVES = {"sequence": sequence_loss, "token": token_loss}
 
@@ -159,9 +161,9 @@ def reinforce(
                 pad_id=engine.pad_id,
                 device=compute.device,
             )
-            losses = _losses(model, batches, dialogues, config, compute, temperature, len(traces))
+            losses = _losses(batches, dialogues, config, compute, temperature, len(traces))
             num_tokens = sum(len(traces[i].token_ids) for i in teaching)
-            trainer.update(losses, num_tokens=num_tokens, extra={**told, "rollout_seconds": seconds})
+            trainer.update(list(losses), num_tokens=num_tokens, extra={**told, "rollout_seconds": seconds})
             engine.update_weights(trainer.step)
     return trainer
 
@@ -185,7 +187,6 @@ class _Sources:
 
 
 def _losses(
-    model: Transformer,
     batches: Iterator[PolicyBatch],
     dialogues: DialogueStream | None,
     config: RLConfig,
@@ -194,13 +195,20 @@ def _losses(
     num_samples: int,
 ) -> Iterator[Loss]:
     for batch in batches:
-        yield lambda batch=batch: _policy_loss(model, batch, config, compute, temperature, num_samples)  # type: ignore[misc]
+        yield functools.partial(
+            _policy_loss,
+            batch=batch,
+            config=config,
+            compute=compute,
+            temperature=temperature,
+            num_samples=num_samples,
+        )
     if dialogues is not None and config.ptx_weight > 0:
         rows = Batch.from_rows(dialogues.next_rows(), compute.device)
         for loss_of in language_model_losses(
-            model, rows, compute, micro_batch_rows=config.micro_batch_rows, weight=config.ptx_weight
+            rows, compute, micro_batch_rows=config.micro_batch_rows, weight=config.ptx_weight
         ):
-            yield lambda loss_of=loss_of: _renamed(loss_of)  # type: ignore[misc]
+            yield functools.partial(_renamed, loss_of=loss_of)
 
 
 def _policy_loss(
@@ -229,8 +237,8 @@ def _policy_loss(
     return loss.loss, {"loss": float(loss.loss.detach()), "kl": float(loss.kl), "log_ratio": float(loss.log_ratio)}
 
 
-def _renamed(loss_of: Loss) -> tuple[Tensor, Mapping[str, float]]:
-    loss, metrics = loss_of()
+def _renamed(model: Transformer, loss_of: Loss) -> tuple[Tensor, Mapping[str, float]]:
+    loss, metrics = loss_of(model)
     return loss, {"ptx_loss": metrics["loss"]}
 
 

@@ -6,8 +6,9 @@ the balance rule. Shapes: B rows, T tokens, N selected tokens, D model.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
 from openk2.text.packing import Rows
 from openk2.train.objective import cross_entropy
+from openk2.train.replicas import Replicas
+from openk2.train.twin import Loss
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -77,33 +80,31 @@ class Compute:
         return (hidden.bfloat16(), weight.bfloat16()) if self.bf16 else (hidden, weight)
 
 
-# A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.
-Loss = Callable[[], tuple[Tensor, Mapping[str, float]]]
-
-
-def language_model_losses(
-    model: Transformer, batch: Batch, compute: Compute, *, micro_batch_rows: int, weight: float = 1.0
-) -> Iterator[Loss]:
-    """Next-token loss of a batch, a closure for each micro-batch; the mean is over the whole batch's targets."""
+def language_model_losses(batch: Batch, compute: Compute, *, micro_batch_rows: int, weight: float = 1.0) -> list[Loss]:
+    """Next-token loss of a batch, one function for each micro-batch; the mean is over the whole batch's targets."""
     num_targets = max(1, batch.num_targets)
+    return [
+        functools.partial(_next_token_loss, part=part, compute=compute, num_targets=num_targets, weight=weight)
+        for part in batch.split(micro_batch_rows)
+    ]
 
-    def loss_of(part: Batch) -> tuple[Tensor, Mapping[str, float]]:
-        with compute.autocast():
-            hidden_BTD = model.hidden(part.tokens_BT, positions=part.positions_BT, doc_ids=part.doc_ids_BT)
-        positions_N, targets_N = part.targets()
-        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
-        assert model.lm_head is not None
-        loss = cross_entropy(*compute.head(hidden_ND, model.lm_head.weight), targets_N, num_tokens=num_targets)
-        return loss * weight, {"loss": float(loss.detach())}
 
-    for part in batch.split(micro_batch_rows):
-        yield lambda part=part: loss_of(part)  # type: ignore[misc]
+def _next_token_loss(
+    model: Transformer, part: Batch, compute: Compute, num_targets: int, weight: float
+) -> tuple[Tensor, Mapping[str, float]]:
+    with compute.autocast():
+        hidden_BTD = model.hidden(part.tokens_BT, positions=part.positions_BT, doc_ids=part.doc_ids_BT)
+    positions_N, targets_N = part.targets()
+    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
+    assert model.lm_head is not None
+    loss = cross_entropy(*compute.head(hidden_ND, model.lm_head.weight), targets_N, num_tokens=num_targets)
+    return loss * weight, {"loss": float(loss.detach())}
 
 
 def training_step(
-    model: Transformer,
+    replicas: Replicas,
     optimizer: MuonClip,
-    losses: Iterator[Loss] | Sequence[Loss],
+    losses: Sequence[Loss],
     *,
     lr_factor: float,
     balance_rate: float,
@@ -113,16 +114,8 @@ def training_step(
     ``losses`` are the micro-batches; their values and gradients add up. Raises NonFiniteLossError, before
     any weight moves, when the summed loss or the gradient norm is not finite.
     """
-    model.train()
-    optimizer.zero_grad(set_to_none=True)
-    metrics: dict[str, float] = {}
-    total = 0.0
-    for loss_of in losses:
-        loss, parts = loss_of()
-        loss.backward()
-        total += float(loss.detach())
-        for key, value in parts.items():
-            metrics[key] = metrics.get(key, 0.0) + value
+    model = replicas.model.train()
+    total, metrics = replicas.accumulate(losses)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     metrics["grad_norm"] = float(torch.nn.utils.get_total_norm(gradients))
     if not (math.isfinite(total) and math.isfinite(metrics["grad_norm"])):

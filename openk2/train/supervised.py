@@ -51,6 +51,6 @@ def fit(
         batches = iter(source)
         while not trainer.finished:
             batch = Batch.from_rows(next(batches), compute.device)
-            losses = language_model_losses(model, batch, compute, micro_batch_rows=config.micro_batch_rows)
+            losses = language_model_losses(batch, compute, micro_batch_rows=config.micro_batch_rows)
             trainer.update(losses, num_tokens=batch.tokens_BT.numel())
     return trainer

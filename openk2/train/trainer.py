@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -14,7 +14,9 @@ from openk2.train.checkpoint import checkpoints, load_model, load_optimizer, mac
 from openk2.train.config import StageConfig
 from openk2.train.interrupt import Interrupt
 from openk2.train.metrics import MetricsLog
-from openk2.train.step import Loss, NonFiniteLossError, training_step
+from openk2.train.replicas import Replicas
+from openk2.train.step import NonFiniteLossError, training_step
+from openk2.train.twin import Loss
 
 
 class Resumable(Protocol):
@@ -76,6 +78,7 @@ class Trainer:
         if found:
             self._load(found[-1])
             self._say(f"{self.name}: resuming after step {self.step} of {self.num_steps} ({found[-1]})")
+        self._replicas = Replicas(self.model)
         self._log = MetricsLog(self.folder, from_step=self.step)
         self._interrupt = Interrupt(lambda: self._say(f"{self.name}: ending this step; Ctrl-C again stops at once"))
         self._interrupt.__enter__()
@@ -85,16 +88,17 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         self._interrupt.__exit__()
         self._log.close()
+        self._replicas.close()
 
     def update(
-        self, losses: Iterator[Loss] | Sequence[Loss], *, num_tokens: int, extra: Mapping[str, float] | None = None
+        self, losses: Sequence[Loss], *, num_tokens: int, extra: Mapping[str, float] | None = None
     ) -> dict[str, float]:
         """Take one step on these micro-batches; log it; save when due. ``num_tokens`` went through the model."""
         self.tokens += num_tokens
         factor = learning_rate(self.config.schedule, tokens=self.tokens, progress=(self.step + 0.5) / self.num_steps)
         try:
             metrics = training_step(
-                self.model, self.optimizer, losses, lr_factor=factor, balance_rate=self.config.balance_rate
+                self._replicas, self.optimizer, losses, lr_factor=factor, balance_rate=self.config.balance_rate
             )
         except NonFiniteLossError as error:
             found = checkpoints(self.folder / "checkpoints")

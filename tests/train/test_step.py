@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from openk2.model.transformer import Transformer
 from openk2.optim.config import OptimConfig
 from openk2.optim.muonclip import MuonClip
+from openk2.train.replicas import Replicas
 from openk2.train.step import Batch, Compute, NonFiniteLossError, language_model_losses, training_step
 from tests.train.conftest import CountingRows
 
@@ -33,8 +34,8 @@ def test_loss_and_gradients_do_not_depend_on_the_micro_batch(model: Transformer,
     gradients = []
     for rows in (1, 2, 4):
         model.zero_grad()
-        for loss_of in language_model_losses(model, batch, cpu, micro_batch_rows=rows):
-            loss_of()[0].backward()
+        for loss_of in language_model_losses(batch, cpu, micro_batch_rows=rows):
+            loss_of(model)[0].backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
     for other in gradients[1:]:
         for name, grad in gradients[0].items():
@@ -42,9 +43,7 @@ def test_loss_and_gradients_do_not_depend_on_the_micro_batch(model: Transformer,
 
 
 def test_loss_is_the_plain_cross_entropy(model: Transformer, batch: Batch, cpu: Compute) -> None:
-    total = sum(
-        float(loss_of()[0].detach()) for loss_of in language_model_losses(model, batch, cpu, micro_batch_rows=3)
-    )
+    total = sum(float(loss_of(model)[0].detach()) for loss_of in language_model_losses(batch, cpu, micro_batch_rows=3))
     logits = model(batch.tokens_BT, positions=batch.positions_BT, doc_ids=batch.doc_ids_BT)
     targets = batch.tokens_BT[:, 1:].masked_fill(~batch.loss_mask_BT[:, 1:], -100)
     expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten())
@@ -56,8 +55,8 @@ def test_bf16_passes_give_nearly_the_same_loss_and_gradients(model: Transformer,
     for compute in (cpu, Compute(cpu.device, bf16=True)):
         model.zero_grad()
         loss = 0.0
-        for loss_of in language_model_losses(model, batch, compute, micro_batch_rows=2):
-            part, _ = loss_of()
+        for loss_of in language_model_losses(batch, compute, micro_batch_rows=2):
+            part, _ = loss_of(model)
             part.backward()
             loss += float(part.detach())
         assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
@@ -82,8 +81,8 @@ def test_steps_lower_the_loss_and_tell_what_happened(model: Transformer, cpu: Co
     told = []
     for _ in range(30):
         batch = Batch.from_rows(next(rows), cpu.device)
-        losses = language_model_losses(model, batch, cpu, micro_batch_rows=4)
-        told.append(training_step(model, optimizer, losses, lr_factor=1.0, balance_rate=1e-2))
+        losses = language_model_losses(batch, cpu, micro_batch_rows=4)
+        told.append(training_step(Replicas(model, 1), optimizer, losses, lr_factor=1.0, balance_rate=1e-2))
     assert told[-1]["loss"] < 0.5 * told[0]["loss"]
     assert told[0]["num_heads"] == 4
     assert told[0]["expert_load"] >= 1.0
@@ -95,8 +94,8 @@ def test_nan_stops_before_any_weight_moves(model: Transformer, batch: Batch, cpu
     with torch.no_grad():
         model.lm_head.weight[3, 3] = float("nan")
     before = copy.deepcopy(model.state_dict())
-    losses = language_model_losses(model, batch, cpu, micro_batch_rows=2)
+    losses = language_model_losses(batch, cpu, micro_batch_rows=2)
     with pytest.raises(NonFiniteLossError, match="nan"):
-        training_step(model, optimizer, losses, lr_factor=1.0, balance_rate=0.0)
+        training_step(Replicas(model, 1), optimizer, losses, lr_factor=1.0, balance_rate=0.0)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor.nan_to_num(7.0), before[name].nan_to_num(7.0))

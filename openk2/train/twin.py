@@ -1,0 +1,211 @@
+"""A model in another process: the weights and gradients lie in memory that both map, the rest goes through a pipe."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import accumulate
+from multiprocessing.connection import Connection
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from openk2.model.transformer import Transformer
+
+# A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.
+# It travels between processes: a module's function with its arguments bound, no lambda.
+Loss = Callable[[Transformer], tuple[Tensor, Mapping[str, float]]]
+Told = tuple[float, Mapping[str, float]]
+
+SECONDS_TO_END = 10.0
+_ALIGNMENT = 64
+
+
+def run(model: Transformer, losses: Sequence[Loss]) -> list[Told]:
+    """Add the gradients of these micro-batches to the model's; tell what each said."""
+    told = []
+    for loss_of in losses:
+        loss, numbers = loss_of(model)
+        loss.backward()
+        told.append((float(loss.detach()), numbers))
+    return told
+
+
+class Twin:
+    """The other process, as its parent sees it: ``begin``, then ``finish``."""
+
+    def __init__(self, model: Transformer) -> None:
+        self._model = model
+        with ExitStack() as stack:
+            memory = stack.enter_context(_memory_file())
+            self._shared = _Shared(model, memory.fileno(), create=True)
+            ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            descriptors = (theirs.fileno(), memory.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from openk2.train.twin import serve; serve{descriptors}"],
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            self._connection = Connection(os.dup(ours.fileno()))
+        self._tell(model)
+
+    def begin(self, losses: Sequence[Loss], threads: int) -> None:
+        """Let it work on these with the weights as they are now."""
+        for place, tensor in zip(self._shared.weights, _weights(self._model), strict=True):
+            place.copy_(tensor.detach())
+        self._tell(_Work(self._model.training, threads, losses))
+
+    def finish(self) -> list[Told]:
+        """Wait for it; add its gradients to the model's, and its layers' counters to theirs."""
+        result = self._hear()
+        gradients = zip(self._model.parameters(), self._shared.gradients, result.has_grad, strict=True)
+        for parameter, gradient, has_grad in gradients:
+            if has_grad:
+                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+        for router, load_E in zip(self._model.routers(), result.loads, strict=True):
+            router.load_E += load_E
+        for attention, seen_H in zip(self._model.attentions(), result.max_logits, strict=True):
+            torch.maximum(attention.max_logits_H, seen_H, out=attention.max_logits_H)
+        return result.told
+
+    def close(self) -> None:
+        """Let it end: it does once nobody can ask it any more."""
+        self._connection.close()
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _tell(self, what: _Work | Transformer) -> None:
+        try:
+            _send(self._connection, what)
+        except ConnectionError as error:
+            raise self._ended() from error
+
+    def _hear(self) -> _Result:
+        # A micro-batch may take any time. A process that is gone has closed its end.
+        try:
+            answer = _receive(self._connection)
+        except (EOFError, ConnectionError) as error:
+            raise self._ended() from error
+        if isinstance(answer, _Failure):
+            raise RuntimeError(f"in the process that trains beside this one:\n{answer.traceback}")
+        assert isinstance(answer, _Result)
+        return answer
+
+    def _ended(self) -> RuntimeError:
+        code = self._process.wait(SECONDS_TO_END)
+        return RuntimeError(f"the process that trains beside this one ended by itself, with exit code {code}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    training: bool
+    threads: int
+    losses: Sequence[Loss]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    told: list[Told]
+    has_grad: list[bool]
+    loads: list[Tensor]
+    max_logits: list[Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    traceback: str
+
+
+def serve(connection_fd: int, memory_fd: int) -> None:
+    """The other process's life: take work until the parent is gone."""
+    # Ctrl-C is for the parent, which lets the step under way end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(connection_fd)
+    try:
+        model: Transformer = _receive(connection)
+        shared = _Shared(model, memory_fd, create=False)
+        for tensor, place in zip(_weights(model), shared.weights, strict=True):
+            tensor.data = place
+        while True:
+            work: _Work = _receive(connection)
+            try:
+                answer: _Result | _Failure = _answer(model, shared, work)
+            except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
+                answer = _Failure(traceback.format_exc())
+            _send(connection, answer)
+    except (EOFError, ConnectionError):
+        return
+
+
+def _answer(model: Transformer, shared: _Shared, work: _Work) -> _Result:
+    torch.set_num_threads(work.threads)
+    model.train(work.training).zero_grad(set_to_none=True)
+    for router in model.routers():
+        router.load_E.zero_()
+    for attention in model.attentions():
+        attention.max_logits_H.fill_(-torch.inf)
+    told = run(model, work.losses)
+    gradients = [parameter.grad for parameter in model.parameters()]
+    for place, gradient in zip(shared.gradients, gradients, strict=True):
+        if gradient is not None:
+            place.copy_(gradient)
+    return _Result(
+        told,
+        [gradient is not None for gradient in gradients],
+        [router.load_E for router in model.routers()],
+        [attention.max_logits_H for attention in model.attentions()],
+    )
+
+
+class _Shared:
+    """A place for every weight and one for every gradient, the same in both processes."""
+
+    def __init__(self, model: Transformer, memory_fd: int, *, create: bool) -> None:
+        weights = _weights(model)
+        like = [*weights, *model.parameters()]
+        ends = list(accumulate(-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in like))
+        if create:
+            os.ftruncate(memory_fd, ends[-1])
+        block = torch.frombuffer(mmap.mmap(memory_fd, ends[-1]), dtype=torch.uint8)
+        places = [
+            block[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            for tensor, start in zip(like, [0, *ends[:-1]], strict=True)
+        ]
+        self.weights, self.gradients = places[: len(weights)], places[len(weights) :]
+
+
+def _send(connection: Connection, what: object) -> None:
+    # By value: a pipe's own way would pass handles on each small tensor.
+    connection.send_bytes(pickle.dumps(what))
+
+
+def _receive(connection: Connection) -> Any:
+    # The one pickle that is read: on a private pipe, from the process at its other end.
+    return pickle.loads(connection.recv_bytes())  # noqa: S301
+
+
+def _memory_file() -> IO[bytes]:
+    """A nameless file: in memory where the system has such, else in the folder for temporary files."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("openk2"), "r+b")
+    return tempfile.TemporaryFile()
+
+
+def _weights(model: Transformer) -> list[Tensor]:
+    """What a checkpoint holds: parameters and router biases. Other buffers count inside a step."""
+    return list(model.state_dict(keep_vars=True).values())

@@ -1,0 +1,87 @@
+"""Micro-batches side by side in processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+import torch
+
+from openk2.model.transformer import Transformer
+from openk2.optim.config import OptimConfig
+from openk2.optim.muonclip import MuonClip
+from openk2.train.replicas import Replicas
+from openk2.train.step import Batch, Compute, language_model_losses, training_step
+from openk2.train.twin import Loss
+from tests.train.conftest import CountingRows
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def losses(cpu: Compute) -> Sequence[Loss]:
+    batch = Batch.from_rows(next(iter(CountingRows())), cpu.device)
+    return language_model_losses(batch, cpu, micro_batch_rows=1)
+
+
+@pytest.mark.parametrize("processes", [2, 3])  # for 4 micro-batches: two each, and one left over
+def test_processes_add_up_to_what_one_finds(model: Transformer, losses: Sequence[Loss], processes: int) -> None:
+    model.double().train()
+    expected, told = Replicas(model, 1).accumulate(losses)
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    loads = [router.load_E.clone() for router in model.routers()]
+    logits = [attention.max_logits_H.clone() for attention in model.attentions()]
+
+    with Replicas(model, processes) as replicas:
+        for _ in range(2):
+            for router in model.routers():
+                router.load_E.zero_()
+            for attention in model.attentions():
+                attention.max_logits_H.fill_(-torch.inf)
+            loss, same = replicas.accumulate(losses)
+            assert loss == pytest.approx(expected, rel=1e-6)  # the loss sums in fp32
+            assert same == pytest.approx(told, rel=1e-6)
+            for name, parameter in model.named_parameters():
+                torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-8)
+            assert all(torch.equal(r.load_E, load) for r, load in zip(model.routers(), loads, strict=True))
+            assert all(torch.equal(a.max_logits_H, seen) for a, seen in zip(model.attentions(), logits, strict=True))
+
+
+def test_every_step_is_on_the_moved_weights_and_repeats_to_the_bit(model: Transformer, losses: Sequence[Loss]) -> None:
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = []
+    with Replicas(model, 2) as replicas:
+        for _ in range(2):
+            model.load_state_dict(start)
+            optimizer = MuonClip.for_model(model, OptimConfig(lr=0.02))
+            told = [training_step(replicas, optimizer, losses, lr_factor=1.0, balance_rate=1e-2) for _ in range(5)]
+            found.append(([step["loss"] for step in told], {n: t.clone() for n, t in model.state_dict().items()}))
+    assert found[0][0][-1] < found[0][0][0]
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(tensor, found[1][1][name]) for name, tensor in found[0][1].items())
+
+
+def broken(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
+    raise ValueError("no such batch")
+
+
+def test_what_fails_in_the_other_process_is_raised_here(model: Transformer, losses: Sequence[Loss]) -> None:
+    with Replicas(model, 2) as replicas, pytest.raises(RuntimeError, match="no such batch"):
+        replicas.accumulate([losses[0], broken])
+
+
+def dying(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_killed_process_is_an_error_and_no_wait(model: Transformer, losses: Sequence[Loss]) -> None:
+    with Replicas(model, 2) as replicas, pytest.raises(RuntimeError, match="exit code -9"):
+        replicas.accumulate([losses[0], dying])
