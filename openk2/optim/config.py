@@ -6,7 +6,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from openk2.optim.coefficients import Table, polynomials
+
 Split = Literal["matrix", "piece", "head"]
+Scale = Literal["match_rms_adamw", "original", "spectral"]
+Dtype = Literal["fp32", "bf16"]
 
 
 class OptimConfig(BaseModel):
@@ -22,12 +26,19 @@ class OptimConfig(BaseModel):
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's momentum μ")
     nesterov: bool = Field(default=True, description="orthogonalise G + μ·M (True) or M (False)")
     weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay λ of Muon's matrices")
+    cautious: bool = Field(default=False, description="decay only entries whose update shrinks them (arXiv 2510.12402)")
+    momentum_dtype: Dtype = Field(default="fp32", description="how the momentum is kept")
+    newton_schulz: Table = Field(default="quintic", description="coefficients of the Newton-Schulz iterations")
     newton_schulz_steps: int = Field(default=5, ge=1, description="Newton-Schulz iterations")
-    newton_schulz_dtype: Literal["fp32", "bf16"] = Field(
+    newton_schulz_dtype: Dtype = Field(
         default="fp32", description="arithmetic of the iterations; bf16 pays where the hardware multiplies it fast"
     )
+    scale: Scale = Field(
+        default="match_rms_adamw",
+        description="factor on an orthogonal update [n, m]: update_rms·√max(n, m), √max(1, n/m), or √(n/m)",
+    )
     update_rms: float = Field(
-        default=0.2, gt=0, description="root mean square of an update at lr 1, matched to AdamW's"
+        default=0.2, gt=0, description="match_rms_adamw: root mean square of an update at lr 1, like AdamW's"
     )
     adamw_betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay of the two moments")
     adamw_eps: float = Field(default=1e-8, gt=0, description="AdamW's ε")
@@ -40,6 +51,15 @@ class OptimConfig(BaseModel):
     qk_clip_alpha: float = Field(
         default=0.5, ge=0, le=1, description="QK-Clip: the share of γ that the query side takes"
     )
+
+    nonfinite: Literal["propagate", "skip", "raise"] = Field(
+        default="propagate", description="what a step does when a gradient has NaN or infinity; looking costs a sync"
+    )
+
+    @model_validator(mode="after")
+    def _table_has_these_steps(self) -> Self:
+        polynomials(self.newton_schulz, self.newton_schulz_steps)
+        return self
 
 
 class Phase(BaseModel):

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from openk2.optim.blocks import Block
-from openk2.optim.config import OptimConfig
+from openk2.optim.blocks import Layout
+from openk2.optim.config import OptimConfig, Scale
 from openk2.optim.newton_schulz import newton_schulz
-from openk2.optim.plan import PlanRow, plan
+from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
 from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
+MUON_SETTINGS = ("momentum", "nesterov", "cautious", "scale", "update_rms", "split", "momentum_dtype")
+NEWTON_SCHULZ_SETTINGS = ("newton_schulz", "newton_schulz_steps", "newton_schulz_dtype")
+ADAMW_SETTINGS = ("adamw_betas", "adamw_eps")
+
+
+class NonFiniteGradientError(FloatingPointError):
+    """A gradient has NaN or infinity; nothing was updated."""
 
 
 class MuonClip(torch.optim.Optimizer):
@@ -27,47 +35,52 @@ class MuonClip(torch.optim.Optimizer):
 
     then AdamW for what is not Muon's (without weight decay: K2 decays matrices), then QK-Clip. Weights are
     updated in fp32; compute under autocast, or keep fp32 masters. State: ``momentum``, or ``exp_avg``,
-    ``exp_avg_sq`` and ``step``. A group holds ``algorithm``, ``lr``, ``base_lr`` and ``weight_decay``.
+    ``exp_avg_sq`` and ``step``. A group holds ``algorithm`` ("muon" or "adamw"), ``lr``, ``initial_lr``,
+    ``weight_decay`` and the settings of its algorithm.
     """
 
     def __init__(
         self,
-        parameters: Mapping[str, nn.Parameter],
-        rows: Sequence[PlanRow],
-        config: OptimConfig,
-        attention: Sequence[ClippableAttention] = (),
+        params: Iterable[Any],
+        config: OptimConfig | None = None,
+        *,
+        attention: Iterable[ClippableAttention] = (),
+        **settings: Any,
     ) -> None:
-        """``rows`` says what updates each of ``parameters``; ``attention`` is clipped after every step."""
-        for name, parameter in parameters.items():
-            if parameter.requires_grad and parameter.dtype != torch.float32:
-                raise ValueError(f"parameter {name} is {parameter.dtype}: MuonClip updates float32 weights")
-        adamw_lr = config.adamw_lr or config.lr
-        kinds = (
-            ("muon", False, config.lr, config.weight_decay),
-            ("adamw", False, adamw_lr, 0.0),
-            ("adamw", True, config.router_lr, 0.0),
-        )
-        groups: list[dict[str, Any]] = []
-        apart = config.router_lr is not None
-        for algorithm, router, rate, decay in kinds:
-            chosen = [r for r in rows if r.algorithm == algorithm and (apart and r.role == "router") == router]
-            named = [(row.name, parameters[row.name]) for row in chosen]
-            if named:
-                groups.append({"params": named, "algorithm": algorithm, "lr": rate, "base_lr": rate})
-                groups[-1]["weight_decay"] = decay
-        super().__init__(groups, {})
-        self.config = config
+        """``params`` as in torch.optim, groups with their ``algorithm``; see ``for_model`` for a whole model.
+
+        ``settings`` are fields of ``OptimConfig``, or a ``config`` has them all. ``attention`` is clipped after every
+        step. A parameter on Muon may publish its layout (see ``Layout``); else it is one matrix, or a stack of them.
+        Raises ValueError, naming the parameter, for one that its algorithm cannot update.
+        """
+        if config is not None and settings:
+            raise ValueError(f"give settings in the config or by name, not both: {', '.join(sorted(settings))}")
+        self.config = config or OptimConfig(**settings)
         self.last_clip: ClipReport | None = None
-        self._rows = list(rows)
+        self.skipped_steps = 0
         self._attention = tuple(attention)
-        self._blocks: dict[Tensor, tuple[Block, ...]] = {parameters[row.name]: row.pieces for row in rows}
+        self._rows: dict[Tensor, PlanRow] = {}
+        self._left_out: tuple[PlanRow, ...] = ()
+        super().__init__(params, {"algorithm": "muon"})
 
     @classmethod
-    def for_model(cls, model: nn.Module, config: OptimConfig) -> Self:
+    def for_model(
+        cls,
+        model: nn.Module,
+        config: OptimConfig | None = None,
+        *,
+        roles: Mapping[str, str | Layout] | None = None,
+        **settings: Any,
+    ) -> Self:
         """An optimizer for all parameters of a model, each sorted as ``plan`` says, and its attention modules.
 
+        ``MuonClip.for_model(model, lr=2e-4, adamw_lr=1e-4)``. ``roles`` names what a model does not publish, by
+        patterns of parameter names: ``{"*.experts.*": "experts", "*.mlp.gate.weight": "router"}``.
         Raises ValueError for a parameter that fits no rule, and where QK-Clip is on but nothing can be clipped.
         """
+        if config is not None and settings:
+            raise ValueError(f"give settings in the config or by name, not both: {', '.join(sorted(settings))}")
+        config = config or OptimConfig(**settings)
         attention: list[ClippableAttention] = []
         if config.tau is not None:
             attention = [module for module in model.modules() if isinstance(module, ClippableAttention)]
@@ -76,16 +89,53 @@ class MuonClip(torch.optim.Optimizer):
                     f"QK-Clip is on (tau = {config.tau:g}) but no module of {type(model).__name__} has max_logits_H "
                     "and qk_views(): set tau to none"
                 )
-        return cls(dict(model.named_parameters()), plan(model, config.split), config, attention)
+        rows = plan(model, config.split, roles)
+        apart = config.router_lr is not None
+        parameters = dict(model.named_parameters())
+        groups: list[dict[str, Any]] = []
+        for algorithm, router in (("muon", False), ("adamw", False), ("adamw", True)):
+            chosen = [r for r in rows if r.algorithm == algorithm and (apart and r.role == "router") == router]
+            if chosen:
+                groups.append({"params": [(row.name, parameters[row.name]) for row in chosen], "algorithm": algorithm})
+                groups[-1] |= {"lr": config.router_lr} if router else {}
+        if not groups:
+            raise ValueError(f"{type(model).__name__} has no parameter that takes a gradient")
+        optimizer = cls(groups, config, attention=attention)
+        optimizer._rows = {parameters[row.name]: row for row in rows if row.algorithm != "frozen"}
+        optimizer._left_out = tuple(row for row in rows if row.algorithm == "frozen")
+        return optimizer
 
-    def plan(self) -> list[PlanRow]:
-        """One row for each parameter: name, shape, algorithm, pieces, why."""
-        return list(self._rows)
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with their ``algorithm``; what the group does not say is as in the config."""
+        config = self.config.model_dump()
+        algorithm = param_group.get("algorithm", "muon")
+        if algorithm == "muon":
+            given = {"lr": config["lr"], "weight_decay": config["weight_decay"]}
+            given |= {name: config[name] for name in MUON_SETTINGS + NEWTON_SCHULZ_SETTINGS}
+        elif algorithm == "adamw":
+            given = {"lr": config["adamw_lr"] or config["lr"], "weight_decay": 0.0}
+            given |= {name: config[name] for name in ADAMW_SETTINGS}
+        else:
+            raise ValueError(f"a parameter group's algorithm is 'muon' or 'adamw', not {algorithm!r}")
+        super().add_param_group(given | param_group)
+        group = self.param_groups[-1]
+        group.setdefault("initial_lr", group["lr"])
+        names = group.get("param_names") or [f"{len(self._rows) + i}" for i in range(len(group["params"]))]
+        try:
+            for name, parameter in zip(names, group["params"], strict=True):
+                self._rows.setdefault(parameter, _checked_row(name, parameter, group))
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def plan(self) -> Plan:
+        """One row for each parameter: name, shape, algorithm, matrices, why. Printed, a table."""
+        return Plan([*self._rows.values(), *self._left_out])
 
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` × its peak."""
         for group in self.param_groups:
-            group["lr"] = factor * group["base_lr"]
+            group["lr"] = factor * group["initial_lr"]
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -98,43 +148,85 @@ class MuonClip(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.config.nonfinite != "propagate" and not self._gradients_are_finite():
+            self.skipped_steps += 1
+            return loss
         for group in self.param_groups:
             parameters: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
             gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            if not parameters:
-                continue
-            update = self._step_muon if group["algorithm"] == "muon" else self._step_adamw
-            update(parameters, gradients, group["lr"], group["weight_decay"])
+            if parameters:
+                update = self._step_muon if group["algorithm"] == "muon" else self._step_adamw
+                update(group, parameters, gradients)
         if self._attention and self.config.tau is not None:
             self.last_clip = clip_(self._attention, self.config.tau, self.config.qk_clip_alpha)
         return loss
 
-    def _step_muon(self, parameters: list[Tensor], gradients: list[Tensor], lr: float, weight_decay: float) -> None:
-        momenta = [self._state(parameter, "momentum") for parameter in parameters]
-        torch._foreach_mul_(momenta, self.config.momentum)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's; a state of another shape than its parameter is refused by name, before anything changes."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
+        for parameter, number in zip(parameters, numbers, strict=False):
+            for kind, tensor in state_dict["state"].get(number, {}).items():
+                if tensor.ndim and tensor.shape != parameter.shape:
+                    raise ValueError(
+                        f"{kind} of {self._rows[parameter].name} has shape {list(tensor.shape)} in the state, "
+                        f"the parameter {list(parameter.shape)}"
+                    )
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                # Torch gives every state its parameter's dtype.
+                if "momentum" in self.state[parameter]:
+                    momentum: Tensor = self.state[parameter]["momentum"]
+                    self.state[parameter]["momentum"] = momentum.to(DTYPES[group["momentum_dtype"]])
+
+    def _gradients_are_finite(self) -> bool:
+        """False when a gradient is not; raises where that is what the config asks for."""
+        named = [(self._rows[p].name, p.grad) for group in self.param_groups for p in group["params"]]
+        given = [(name, gradient) for name, gradient in named if gradient is not None]
+        norms = torch._foreach_norm([gradient for _, gradient in given], ord=torch.inf)
+        finite = torch.stack([norm.isfinite().to(norms[0].device) for norm in norms]).tolist() if norms else []
+        if all(finite):
+            return True
+        if self.config.nonfinite == "raise":
+            names = ", ".join(name for (name, _), fine in zip(given, finite, strict=True) if not fine)
+            raise NonFiniteGradientError(f"NaN or infinity in the gradient of {names}; nothing was updated")
+        return False
+
+    def _step_muon(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        momenta = [self._state(p, "momentum", DTYPES[group["momentum_dtype"]]) for p in parameters]
+        torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, gradients)
         directions: Sequence[Tensor] = momenta
-        if self.config.nesterov:
-            directions = torch._foreach_add(gradients, momenta, alpha=self.config.momentum)
-        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+        if group["nesterov"]:
+            directions = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+        lr, decay = group["lr"], group["lr"] * group["weight_decay"]
+        if not group["cautious"]:
+            torch._foreach_mul_(parameters, 1 - decay)
 
         # Matrices of one shape, wherever in the model they are, go through Newton-Schulz together.
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for parameter, direction in zip(parameters, directions, strict=True):
-            for block in self._blocks[parameter]:
+            for block in self._rows[parameter].pieces:
                 matrices_KNM = block.matrices(direction)
                 by_shape[matrices_KNM.shape[1:]].append((block.view(parameter), matrices_KNM))
-        dtype = DTYPES[self.config.newton_schulz_dtype]
         for shape, members in by_shape.items():
             weights = [weight for weight, _ in members]
-            stack_KNM = torch.cat([matrices_KNM for _, matrices_KNM in members])
-            update_KNM = newton_schulz(stack_KNM, steps=self.config.newton_schulz_steps, dtype=dtype).float()
+            update_KNM = newton_schulz(
+                torch.cat([matrices_KNM for _, matrices_KNM in members]),
+                table=group["newton_schulz"],
+                steps=group["newton_schulz_steps"],
+                dtype=DTYPES[group["newton_schulz_dtype"]],
+            ).float()
             parts = torch.split(update_KNM, [len(matrices_KNM) for _, matrices_KNM in members])
             updates = [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
-            torch._foreach_add_(weights, updates, alpha=-lr * self.config.update_rms * math.sqrt(max(shape)))
+            if group["cautious"]:
+                for weight, update in zip(weights, updates, strict=True):
+                    weight.addcmul_(weight, (weight * update >= 0).to(weight.dtype), value=-decay)
+            torch._foreach_add_(weights, updates, alpha=-lr * _scale(group["scale"], group["update_rms"], shape))
 
-    def _step_adamw(self, parameters: list[Tensor], gradients: list[Tensor], lr: float, weight_decay: float) -> None:
-        beta1, beta2 = self.config.adamw_betas
+    def _step_adamw(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        beta1, beta2 = group["adamw_betas"]
         adamw(
             parameters,
             gradients,
@@ -146,16 +238,43 @@ class MuonClip(torch.optim.Optimizer):
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
-            lr=lr,
-            weight_decay=weight_decay,
-            eps=self.config.adamw_eps,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["adamw_eps"],
             maximize=False,
         )
 
-    def _state(self, parameter: Tensor, name: str) -> Tensor:
+    def _state(self, parameter: Tensor, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """A state tensor of a parameter; zero at first. ``step`` is one number, the others have its shape."""
         state = self.state[parameter]
         if name not in state:
-            state[name] = torch.zeros((), device=parameter.device) if name == "step" else torch.zeros_like(parameter)
+            shape = () if name == "step" else parameter.shape
+            state[name] = torch.zeros(shape, device=parameter.device, dtype=dtype)
         tensor: Tensor = state[name]
         return tensor
+
+
+def _scale(rule: Scale, update_rms: float, shape: torch.Size) -> float:
+    """The factor on an update with singular values 1."""
+    rows, columns = shape
+    if rule == "match_rms_adamw":
+        return update_rms * math.sqrt(max(rows, columns))
+    ratio = rows / columns
+    return math.sqrt(ratio if rule == "spectral" else max(1.0, ratio))
+
+
+def _checked_row(name: str, parameter: Tensor, group: Mapping[str, Any]) -> PlanRow:
+    """The parameter's row in the plan, or a ValueError that names it and says what would be right."""
+    if parameter.dtype != torch.float32 or parameter.layout != torch.strided:
+        what = "sparse" if parameter.layout != torch.strided else str(parameter.dtype)
+        raise ValueError(
+            f"parameter {name} is {what}: MuonClip updates dense float32 weights; compute under autocast instead"
+        )
+    if not parameter.numel():
+        raise ValueError(f"parameter {name} of shape {list(parameter.shape)} has no elements")
+    layout: Layout = getattr(parameter, "published", PLAIN_MATRIX)
+    if group["algorithm"] == "adamw":
+        return PlanRow(name, tuple(parameter.shape), "adamw", (), "its group says so", layout.role)
+    if layout.role in ADAMW_ROLES:
+        layout = PLAIN_MATRIX
+    return row_of(name, parameter, layout, "its group says so", group["split"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from openk2.optim.blocks import Block, Layout, blocks
 from openk2.optim.config import Split
@@ -29,24 +32,54 @@ class PlanRow:
     why: str
     role: str = ""
 
+    @property
+    def matrices(self) -> str:
+        """What Newton-Schulz gets, in words: how many matrices of which shape."""
+        found = []
+        for block in self.pieces:
+            rows = block.stop - block.start
+            count = math.prod(self.shape[:-2]) * (block.heads if block.apart else 1)
+            shape = f"{rows if block.apart else block.heads * rows}×{self.shape[-1]}"
+            found.append((f"{block.name} " if block.name else "") + (f"{count}·" if count > 1 else "") + shape)
+        return ", ".join(found)
 
-def plan(model: nn.Module, split: Split) -> list[PlanRow]:
+
+class Plan(tuple[PlanRow, ...]):
+    """One row for each parameter; printed, a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        cells = [(row.name, "×".join(map(str, row.shape)), row.algorithm, row.matrices, row.why) for row in self]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        return "\n".join(lines)
+
+
+def plan(model: nn.Module, split: Split, roles: Mapping[str, str | Layout] | None = None) -> Plan:
     """Sort the parameters of a model, in its order, by the role that each has ``published`` (see ``Layout``).
 
-    Parameters without one go by where they stand: embeddings and what has fewer than two dimensions to AdamW,
-    as the output head (tied, given by ``get_output_embeddings()`` or called ``lm_head``); weights of
-    ``nn.Linear`` to Muon. Raises ValueError, naming the parameter, where no rule fits.
+    ``roles`` comes first: patterns of names (``*`` and ``?``) with a role or a layout; the first that fits counts.
+    Parameters without either go by where they stand: embeddings and what has fewer than two dimensions to AdamW,
+    as the output head (tied, given by ``get_output_embeddings()`` or called ``lm_head``); weights of ``nn.Linear``
+    to Muon. Raises ValueError, naming the parameter, where no rule fits, and naming a pattern that fits nothing.
     """
     owners = {name: module for path, module in model.named_modules() for name in _own_names(path, module)}
     embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     heads = _output_heads(model)
+    patterns = {pattern: _layout(role) for pattern, role in (roles or {}).items()}
+    unused = set(patterns)
     rows = []
     for name, parameter in model.named_parameters():
         layout: Layout | None = getattr(parameter, "published", None)
+        told = next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None)
+        if told is not None:
+            unused.discard(told)
+            layout = patterns[told]
         if not parameter.requires_grad:
             rows.append(PlanRow(name, tuple(parameter.shape), "frozen", (), "takes no gradient"))
         elif layout is not None:
-            rows.append(_row(name, parameter, layout, f"role {layout.role}", split))
+            rows.append(row_of(name, parameter, layout, f"role {layout.role}", split))
         elif parameter.ndim < 2:
             rows.append(PlanRow(name, tuple(parameter.shape), "adamw", (), "fewer than two dimensions"))
         elif parameter in embeddings:
@@ -54,16 +87,19 @@ def plan(model: nn.Module, split: Split) -> list[PlanRow]:
         elif parameter in heads:
             rows.append(PlanRow(name, tuple(parameter.shape), "adamw", (), "the output head"))
         elif isinstance(owners[name], nn.Linear):
-            rows.append(_row(name, parameter, PLAIN_MATRIX, "weight of nn.Linear", split))
+            rows.append(row_of(name, parameter, PLAIN_MATRIX, "weight of nn.Linear", split))
         else:
             raise ValueError(
                 f"parameter {name} {list(parameter.shape)} of {type(owners[name]).__name__} fits no rule: "
-                "give it an attribute published with role, heads and pieces"
+                "name it in roles, or give it an attribute published with role, heads and pieces"
             )
-    return rows
+    if unused:
+        raise ValueError(f"roles: no parameter is called {' or '.join(sorted(unused))}")
+    return Plan(rows)
 
 
-def _row(name: str, parameter: nn.Parameter, layout: Layout, why: str, split: Split) -> PlanRow:
+def row_of(name: str, parameter: Tensor, layout: Layout, why: str, split: Split) -> PlanRow:
+    """The row of a parameter with a known layout. Raises ValueError, naming it, where shape and layout disagree."""
     shape = tuple(parameter.shape)
     if layout.role in ADAMW_ROLES:
         return PlanRow(name, shape, "adamw", (), why, layout.role)
@@ -72,11 +108,17 @@ def _row(name: str, parameter: nn.Parameter, layout: Layout, why: str, split: Sp
             f"parameter {name}: unknown role {layout.role!r}; known: {', '.join(MUON_ROLES + ADAMW_ROLES)}"
         )
     if len(shape) < 2:
-        raise ValueError(f"parameter {name}: role {layout.role} wants [..., out, in], its shape is {list(shape)}")
+        raise ValueError(
+            f"parameter {name}: role {layout.role} wants [..., out, in], its shape is {list(shape)}; Muon updates matrices"
+        )
     try:
         return PlanRow(name, shape, "muon", blocks(layout, shape[-2], split), why, layout.role)
     except ValueError as error:
         raise ValueError(f"parameter {name}: {error}") from error
+
+
+def _layout(role: str | Layout) -> Layout:
+    return SimpleNamespace(role=role, heads=1, pieces=()) if isinstance(role, str) else role
 
 
 def _own_names(path: str, module: nn.Module) -> list[str]:

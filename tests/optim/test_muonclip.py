@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from openk2.optim.config import OptimConfig
-from openk2.optim.muonclip import MuonClip
+from openk2.optim.muonclip import MuonClip, NonFiniteGradientError
 
 from .attention import make
 
@@ -250,8 +250,183 @@ def test_learning_rates_scale_from_their_peaks_and_torch_schedulers_work():
 def test_refusals():
     with pytest.raises(ValueError, match=r"QK-Clip is on \(tau = 100\) but no module of Linear"):
         MuonClip.for_model(nn.Linear(4, 4), OptimConfig())
-    with pytest.raises(ValueError, match=r"parameter weight is torch.bfloat16: MuonClip updates float32 weights"):
-        MuonClip.for_model(nn.Linear(4, 4, bias=False).bfloat16(), OptimConfig(tau=None))
+    with pytest.raises(ValueError, match="not both: lr"):
+        MuonClip.for_model(nn.Linear(4, 4), OptimConfig(), lr=1.0)
+    with pytest.raises(ValueError, match="has no parameter that takes a gradient"):
+        MuonClip.for_model(nn.ReLU(), tau=None)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "said"),
+    [
+        (torch.ones(4, 4, dtype=torch.bfloat16), r"parameter 0 is torch.bfloat16: MuonClip updates dense float32"),
+        (torch.ones(4, 4, dtype=torch.complex64), r"parameter 0 is torch.complex64"),
+        (torch.eye(4).to_sparse(), r"parameter 0 is sparse"),
+        (torch.ones(4), r"parameter 0: role matrix wants \[..., out, in\], its shape is \[4\]; Muon updates matrices"),
+        (torch.ones(0, 4), r"parameter 0 of shape \[0, 4\] has no elements"),
+        (
+            published(nn.Parameter(torch.ones(7, 4)), "matrix", 2, (("q", 3),)),
+            r"parameter 0: the layout tells of 2 heads .*, the weight has 7 rows",
+        ),
+    ],
+)
+def test_parameters_it_cannot_update_are_refused_by_name(parameter, said):
+    with pytest.raises(ValueError, match=said):
+        MuonClip([parameter.requires_grad_()], tau=None)
+    optimizer = MuonClip([torch.ones(2, 2, requires_grad=True)], tau=None)
+    with pytest.raises(ValueError, match=said.replace("parameter 0", "parameter 1")):
+        optimizer.add_param_group({"params": [parameter]})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_groups_given_by_hand_and_added_later_equal_those_of_a_model():
+    by_model, by_hand = Small(), Small()
+    first = MuonClip.for_model(by_model, lr=0.02, adamw_lr=0.01, tau=5.0)
+    muon = [row.name for row in first.plan() if row.algorithm == "muon"]
+    adamw = [row.name for row in first.plan() if row.algorithm == "adamw"]
+    second = MuonClip(
+        [{"params": [by_hand.get_parameter(name) for name in muon]}],
+        lr=0.02,
+        adamw_lr=0.01,
+        tau=5.0,
+        attention=[by_hand.attention],
+    )
+    second.add_param_group({"params": [by_hand.get_parameter(name) for name in adamw], "algorithm": "adamw"})
+    for step in range(3):
+        for model, optimizer in ((by_model, first), (by_hand, second)):
+            give_gradients(model, step)
+            model.attention.max_logits_H.fill_(7.0)
+            optimizer.step()
+    for name, parameter in by_model.named_parameters():
+        assert torch.equal(parameter, by_hand.get_parameter(name)), name
+    with pytest.raises(ValueError, match="algorithm is 'muon' or 'adamw', not 'adam'"):
+        second.add_param_group({"params": [torch.ones(2, 2, requires_grad=True)], "algorithm": "adam"})
+
+
+def test_a_group_keeps_its_own_settings():
+    slow, fast = (nn.Parameter(torch.zeros(8, 16)) for _ in range(2))
+    optimizer = MuonClip([{"params": [slow], "lr": 0.1, "scale": "spectral"}, {"params": [fast]}], lr=1.0, tau=None)
+    slow.grad, fast.grad = torch.ones(8, 16), torch.ones(8, 16)
+    optimizer.step()
+    ratio = 0.1 * math.sqrt(8 / 16) / (0.2 * math.sqrt(16))
+    torch.testing.assert_close(slow.detach(), fast.detach() * ratio)
+
+
+@pytest.mark.parametrize(
+    ("scale", "wide", "tall"),
+    [("match_rms_adamw", 0.8, 0.8), ("original", 1.0, 2.0), ("spectral", 0.5, 2.0)],
+)
+def test_scales(scale, wide, tall):
+    for shape, factor in (((4, 16), wide), ((16, 4), tall)):
+        weight = nn.Parameter(torch.zeros(shape))
+        weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        MuonClip([weight], lr=1.0, scale=scale, tau=None, newton_schulz="polar_express").step()
+        assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(factor, rel=0.13)
+
+
+def test_cautious_decay_spares_what_the_update_makes_larger():
+    start = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    gradient = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    ends = {}
+    for name, decay, cautious in (("none", 0.0, False), ("all", 0.5, False), ("cautious", 0.5, True)):
+        weight = nn.Parameter(start.clone())
+        weight.grad = gradient.clone()
+        MuonClip([weight], lr=0.1, weight_decay=decay, cautious=cautious, tau=None).step()
+        ends[name] = weight.detach()
+    shrinks = start * (start - ends["none"]) >= 0
+    assert 0 < shrinks.sum() < 64
+    torch.testing.assert_close(ends["cautious"], torch.where(shrinks, ends["all"], ends["none"]))
+
+
+def test_momentum_in_bf16_takes_half_the_memory_and_the_same_way():
+    ends = []
+    for dtype in ("fp32", "bf16"):
+        model = Small()
+        optimizer = MuonClip.for_model(model, lr=0.02, momentum_dtype=dtype)
+        for step in range(5):
+            give_gradients(model, step)
+            optimizer.step()
+        ends.append(model.down.detach() - Small().down.detach())
+        resumed = MuonClip.for_model(model, lr=0.02, momentum_dtype=dtype)
+        resumed.load_state_dict(optimizer.state_dict())
+        wanted = torch.bfloat16 if dtype == "bf16" else torch.float32
+        assert optimizer.state[model.down]["momentum"].dtype == resumed.state[model.down]["momentum"].dtype == wanted
+    assert 0 < (ends[0] - ends[1]).norm() < 0.02 * ends[0].norm()
+
+
+def test_gradients_that_are_not_finite():
+    model = Small()
+    for number, (choice, bad) in enumerate((("skip", math.nan), ("skip", math.inf), ("raise", -math.inf))):
+        optimizer = MuonClip.for_model(model, nonfinite=choice)
+        give_gradients(model, number)
+        model.down.grad[1, 2, 3] = bad
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        if choice == "raise":
+            with pytest.raises(NonFiniteGradientError, match="in the gradient of down; nothing"):
+                optimizer.step()
+        else:
+            optimizer.step()
+            optimizer.step()
+            assert optimizer.skipped_steps == 2
+        assert not optimizer.state
+        assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+        give_gradients(model, number)
+        optimizer.step()
+        assert not torch.equal(model.down, before["down"])
+
+
+def test_a_state_of_another_shape_is_refused_before_anything_changes():
+    small, large = nn.Linear(4, 4, bias=False), nn.Linear(4, 6, bias=False)
+    states = []
+    for model in (small, large):
+        optimizer = MuonClip.for_model(model, tau=None)
+        give_gradients(model, 0)
+        optimizer.step()
+        states.append(optimizer)
+    before = states[0].state[small.weight]["momentum"].clone()
+    with pytest.raises(ValueError, match=r"momentum of weight has shape \[6, 4\] in the state, the parameter \[4, 4\]"):
+        states[0].load_state_dict(states[1].state_dict())
+    assert torch.equal(states[0].state[small.weight]["momentum"], before)
+
+
+def test_hooks_schedulers_and_grad_scaler_work_as_with_any_optimizer():
+    model = Small()
+    optimizer = MuonClip.for_model(model, lr=0.02, adamw_lr=0.01)
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    schedule = torch.optim.lr_scheduler.SequentialLR(
+        optimizer,
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer, 0.5, total_iters=2),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4),
+        ],
+        milestones=[2],
+    )
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    plain = Small()
+    reference = MuonClip.for_model(plain, lr=0.02, adamw_lr=0.01)
+    for step in range(4):
+        give_gradients(plain, step)
+        for group, mine in zip(reference.param_groups, optimizer.param_groups, strict=True):
+            group["lr"] = mine["lr"]
+        reference.step()
+        scaler.scale(torch.ones(()))
+        give_gradients(model, step)
+        for parameter in model.parameters():
+            parameter.grad *= 8.0
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+    assert seen == ["before", "after"] * 4
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, plain.get_parameter(name), rtol=1e-6, atol=1e-7)
+    give_gradients(model, 9)
+    model.norm.grad[0] = math.inf
+    before = model.norm.detach().clone()
+    scaler.scale(torch.ones(()))
+    scaler.step(optimizer)
+    assert torch.equal(model.norm, before)
 
 
 def test_it_learns():

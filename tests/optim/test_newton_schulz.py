@@ -1,7 +1,11 @@
 import pytest
 import torch
 
-from openk2.optim.newton_schulz import COEFFICIENTS, newton_schulz, orthogonalize_svd
+from openk2.optim.coefficients import TABLES, polynomials
+from openk2.optim.newton_schulz import cheaper_form, newton_schulz, orthogonalize_svd, products
+
+# Where five steps take singular values, from the smallest part of the norm that the band is stated for.
+BANDS = {"quintic": (2e-3, 0.68, 1.21), "you": (2e-3, 0.85, 1.15), "polar_express": (1e-3, 0.85, 1.13)}
 
 
 def with_singular_values(sigma: torch.Tensor, rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -11,23 +15,55 @@ def with_singular_values(sigma: torch.Tensor, rows: int, columns: int, seed: int
     return (u * sigma) @ v.T
 
 
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("form", ["standard", "gram"])
 @pytest.mark.parametrize(("rows", "columns"), [(32, 32), (64, 32), (32, 64)])
-def test_singular_values_end_in_the_stated_band(rows, columns):
-    sigma = torch.logspace(0, -2, 32, dtype=torch.float64)  # the smallest is 4e-3 of the norm
-    assert sigma.min() / sigma.norm() > 2e-3
-    got = torch.linalg.svdvals(newton_schulz(with_singular_values(sigma, rows, columns, 0), dtype=torch.float64))
-    assert got.min() >= 0.68
-    assert got.max() <= 1.21
-    # The published polynomial, five times, value by value.
+def test_singular_values_end_in_the_stated_band(table, form, rows, columns):
+    smallest, low, high = BANDS[table]
+    sigma = torch.logspace(0, -1.5, 31, dtype=torch.float64)
+    sigma = torch.cat((sigma, 1.01 * smallest * sigma.norm().view(1)))
+    assert smallest <= sigma.min() / sigma.norm() <= 1.02 * smallest
+    x = with_singular_values(sigma, rows, columns, 0)
+    got = torch.linalg.svdvals(newton_schulz(x, table=table, dtype=torch.float64, form=form))
+    assert got.min() >= low
+    assert got.max() <= high
+    # The published polynomials, value by value.
     want = sigma / sigma.norm()
-    for _ in range(5):
-        want = COEFFICIENTS[0] * want + COEFFICIENTS[1] * want**3 + COEFFICIENTS[2] * want**5
+    for a, b, c in polynomials(table, 5):
+        want = a * want + b * want**3 + c * want**5
     torch.testing.assert_close(got, want.sort(descending=True).values, rtol=1e-9, atol=1e-9)
 
 
 def test_no_singular_value_passes_the_top_of_the_band():
     x = torch.randn(8, 48, 48, generator=torch.Generator().manual_seed(1))
     assert torch.linalg.svdvals(newton_schulz(x)).max() <= 1.21
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_the_forms_agree(table, dtype, tolerance):
+    x = torch.randn(6, 32, 128, generator=torch.Generator().manual_seed(5))
+    exact = newton_schulz(x.double(), table=table, dtype=torch.float64, form="standard")
+    for form in ("standard", "gram"):
+        error = (newton_schulz(x, table=table, dtype=dtype, form=form).double() - exact).norm() / exact.norm()
+        assert error < tolerance, form
+
+
+def test_the_default_form_is_the_one_with_fewer_operations():
+    assert cheaper_form(64, 64, 5) == "standard"
+    assert cheaper_form(64, 256, 5) == cheaper_form(256, 64, 5) == "gram"
+    assert products(10, 30, 1, "standard") == 2 * (10 * 10 * 30 + 10**3 + 10 * 10 * 30)
+    assert products(10, 30, 3, "gram") == 2 * (2 * (10 * 10 * 30 * 2) + 10**3 * (3 + 1 + 2))
+
+
+def test_tables_refuse_what_they_do_not_have():
+    assert polynomials("polar_express", 9)[-1] == (1.875, -1.25, 0.375)
+    with pytest.raises(ValueError, match="the table 'you' is made for 5 iterations, not 4"):
+        polynomials("you", 4)
+    with pytest.raises(ValueError, match="no coefficients called 'polar'; there are quintic, you, polar_express"):
+        polynomials("polar", 5)
+    with pytest.raises(ValueError, match="at least one"):
+        polynomials("quintic", 0)
 
 
 def test_points_where_the_exact_twin_points():

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -66,3 +67,21 @@ def test_what_fits_no_rule_is_an_error():
         plan(model, "piece")
     model.in_proj_weight.published = SimpleNamespace(role="matrix", heads=1, pieces=(("q", 8), ("k", 8), ("v", 8)))
     assert {row.algorithm for row in plan(model, "piece")} == {"muon", "adamw"}
+
+
+def test_roles_by_name_come_first_and_must_fit_something():
+    model = nn.MultiheadAttention(8, 2)
+    qkv = SimpleNamespace(role="matrix", heads=1, pieces=(("q", 8), ("k", 8), ("v", 8)))
+    rows = {row.name: row for row in plan(model, "piece", {"in_proj_weight": qkv, "out_proj.weight": "router"})}
+    assert [block.name for block in rows["in_proj_weight"].pieces] == ["q", "k", "v"]
+    assert rows["out_proj.weight"].algorithm == "adamw"
+    with pytest.raises(ValueError, match=r"roles: no parameter is called experts\.\*"):
+        plan(model, "piece", {"in_proj_weight": qkv, "experts.*": "experts"})
+
+
+def test_a_plan_prints_as_a_table():
+    model = nn.ParameterDict({"experts": nn.Parameter(torch.ones(3, 6, 4)), "norm": nn.Parameter(torch.ones(4))})
+    model["experts"].published = SimpleNamespace(role="experts", heads=1, pieces=(("gate", 3), ("up", 3)))
+    first, second = str(plan(model, "piece")).splitlines()
+    assert re.split(" {2,}", first) == ["experts", "3×6×4", "muon", "gate 3·3×4, up 3·3×4", "role experts"]
+    assert second.split() == ["norm", "4", "adamw", "fewer", "than", "two", "dimensions"]
