@@ -51,6 +51,14 @@ class OptimConfig(BaseModel):
     qk_clip_alpha: float = Field(
         default=0.5, ge=0, le=1, description="QK-Clip: the share of γ that the query side takes"
     )
+    qk_clip_per: Literal["head", "layer"] = Field(
+        default="head", description="QK-Clip: what takes its own γ; layer: all heads of one take the smallest of them"
+    )
+    tau_over_median: float | None = Field(
+        default=None,
+        gt=0,
+        description="QK-Clip: allow at least so many times the heads' median maximum; none: only tau",
+    )
 
     nonfinite: Literal["propagate", "skip", "raise"] = Field(
         default="propagate", description="what a step does when a gradient has NaN or infinity; looking costs a sync"

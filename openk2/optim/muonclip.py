@@ -15,7 +15,7 @@ from openk2.optim.blocks import Layout
 from openk2.optim.config import OptimConfig, Scale
 from openk2.optim.newton_schulz import newton_schulz
 from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
-from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_
+from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_, clippable
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
@@ -83,7 +83,7 @@ class MuonClip(torch.optim.Optimizer):
         config = config or OptimConfig(**settings)
         attention: list[ClippableAttention] = []
         if config.tau is not None:
-            attention = [module for module in model.modules() if isinstance(module, ClippableAttention)]
+            attention = clippable(model)
             if not attention:
                 raise ValueError(
                     f"QK-Clip is on (tau = {config.tau:g}) but no module of {type(model).__name__} has max_logits_H "
@@ -128,6 +128,11 @@ class MuonClip(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
+    @property
+    def clips(self) -> bool:
+        """Whether a step ends with QK-Clip: there is a τ, and attention to clip."""
+        return self.config.tau is not None and bool(self._attention)
+
     def plan(self) -> Plan:
         """One row for each parameter: name, shape, algorithm, matrices, why. Printed, a table."""
         return Plan([*self._rows.values(), *self._left_out])
@@ -157,8 +162,11 @@ class MuonClip(torch.optim.Optimizer):
             if parameters:
                 update = self._step_muon if group["algorithm"] == "muon" else self._step_adamw
                 update(group, parameters, gradients)
-        if self._attention and self.config.tau is not None:
-            self.last_clip = clip_(self._attention, self.config.tau, self.config.qk_clip_alpha)
+        c = self.config
+        if self._attention and c.tau is not None:
+            self.last_clip = clip_(
+                self._attention, c.tau, c.qk_clip_alpha, per=c.qk_clip_per, tau_over_median=c.tau_over_median
+            )
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from typing import Literal, Protocol, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+Per = Literal["head", "layer"]
 
 
-@runtime_checkable
 class ClippableAttention(Protocol):
     """An attention module that QK-Clip can serve. It must not normalise q or k after their projection.
 
@@ -35,25 +37,83 @@ class ClippableAttention(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class ClipReport:
-    """What one clip saw and did. ``max_logit`` is −inf when no head had a finite one."""
+    """What one clip saw and did, a number for each head, in the order of the modules.
 
-    max_logit: float
-    clipped_heads: int
-    num_heads: int
-    min_gamma: float
-    mean_gamma: float
-    num_invalid: int
+    The tensors stay on their device; reading any of the numbers waits for it, once.
+    """
+
+    max_logits_S: Tensor
+    """Over all ranks; +inf where a logit was NaN, −inf where nothing ran."""
+    gamma_S: Tensor
+
+    @property
+    def num_heads(self) -> int:
+        """How many query heads there are, in all modules."""
+        return len(self.gamma_S)
+
+    @property
+    def max_logit(self) -> float:
+        """The largest finite maximum; −inf when no head had one."""
+        return self._numbers[0]
+
+    @property
+    def clipped_heads(self) -> int:
+        """How many heads were scaled down."""
+        return int(self._numbers[1])
+
+    @property
+    def min_gamma(self) -> float:
+        """γ of the head that was scaled most."""
+        return self._numbers[2]
+
+    @property
+    def mean_gamma(self) -> float:
+        """γ, averaged over the heads."""
+        return self._numbers[3]
+
+    @property
+    def num_invalid(self) -> int:
+        """How many heads had a maximum that says nothing: ≤ 0, not finite, or none."""
+        return int(self._numbers[4])
+
+    @cached_property
+    def _numbers(self) -> list[float]:
+        top_S = self.max_logits_S
+        facts = [
+            top_S.where(top_S.isfinite(), -torch.inf).max(),
+            (self.gamma_S < 1).sum(),
+            self.gamma_S.min(),
+            self.gamma_S.mean(),
+            (~_valid(top_S)).sum(),
+        ]
+        return torch.stack([fact.float() for fact in facts]).tolist()
+
+
+def clippable(model: nn.Module) -> list[ClippableAttention]:
+    """The attention modules of ``model`` that QK-Clip can serve."""
+    # Not isinstance: from Python 3.12 on, a protocol does not see a module's buffers.
+    wanted = ("max_logits_H", "qk_views")
+    return [cast(ClippableAttention, m) for m in model.modules() if all(hasattr(m, name) for name in wanted)]
 
 
 @torch.no_grad()
-def clip_(modules: Sequence[ClippableAttention], tau: float, alpha: float = 0.5) -> ClipReport:
+def clip_(
+    modules: Sequence[ClippableAttention],
+    tau: float,
+    alpha: float = 0.5,
+    *,
+    per: Per = "head",
+    tau_over_median: float | None = None,
+) -> ClipReport:
     """Scale weights in place so that no head's logits pass ``tau``, and reset ``max_logits_H`` (K2 §2.1).
 
     γ = min(1, τ / S_max) for each head; its logits change by exactly γ, of which queries take γ^α. Heads with
-    S_max ≤ 0 or not finite are left alone and counted as invalid. Under torch.distributed the maxima are
-    taken over all ranks, in one all-reduce; every rank must hold the same modules.
+    S_max ≤ 0 or not finite count as invalid and have γ = 1. ``per`` "layer": all heads of a module take its smallest
+    γ, the naive clip of the paper. ``tau_over_median``: the limit is at least so many times the median of all heads'
+    finite maxima. Under torch.distributed the maxima are taken over all ranks, in one all-reduce; every rank must
+    hold the same modules. Waits for no device.
     """
     max_logits_S = torch.cat([module.max_logits_H.float() for module in modules])
     # A NaN must win on every rank alike; MAX over NaN is not defined, over inf it is.
@@ -61,24 +121,23 @@ def clip_(modules: Sequence[ClippableAttention], tau: float, alpha: float = 0.5)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(max_logits_S, op=dist.ReduceOp.MAX)
 
-    finite_S = max_logits_S.isfinite()
-    valid_S = finite_S & (max_logits_S > 0)
-    gamma_S = torch.where(valid_S, tau / max_logits_S, 1.0).clamp(max=1.0)
-    facts = [
-        max_logits_S.where(finite_S, -torch.inf).max(),
-        (gamma_S < 1).sum(),
-        gamma_S.min(),
-        gamma_S.mean(),
-        (~valid_S).sum(),
-    ]
-    max_logit, clipped, min_gamma, mean_gamma, invalid = torch.stack([fact.float() for fact in facts]).tolist()
-
-    sizes = [len(module.max_logits_H) for module in modules]
-    for module, gamma_H in zip(modules, torch.split(gamma_S, sizes), strict=True):
-        if clipped:
-            _scale_(module.qk_views(), gamma_H, alpha)
+    limit = max_logits_S.new_full((), tau)
+    if tau_over_median is not None:
+        # fmax: without a finite maximum the median is NaN, and the limit τ.
+        limit = limit.fmax(tau_over_median * max_logits_S.where(max_logits_S.isfinite(), torch.nan).nanmedian())
+    gamma_S = torch.where(_valid(max_logits_S), limit / max_logits_S, 1.0).clamp(max=1.0)
+    gammas_H = list(torch.split(gamma_S, [len(module.max_logits_H) for module in modules]))
+    if per == "layer":
+        gammas_H = [gamma_H.amin().expand_as(gamma_H) for gamma_H in gammas_H]
+    for module, gamma_H in zip(modules, gammas_H, strict=True):
+        # Also where every γ is 1, which changes no bit: to ask first would wait for the device.
+        _scale_(module.qk_views(), gamma_H, alpha)
         module.max_logits_H.fill_(-torch.inf)
-    return ClipReport(max_logit, int(clipped), len(gamma_S), min_gamma, mean_gamma, int(invalid))
+    return ClipReport(max_logits_S, torch.cat(gammas_H))
+
+
+def _valid(max_logits_S: Tensor) -> Tensor:
+    return max_logits_S.isfinite() & (max_logits_S > 0)
 
 
 def _scale_(views: Mapping[str, Tensor], gamma_H: Tensor, alpha: float) -> None:

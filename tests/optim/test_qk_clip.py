@@ -91,6 +91,84 @@ def test_a_nan_in_one_head_does_not_stop_the_clip_of_another():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_per_layer_all_heads_of_a_module_take_its_smallest_gamma(kind):
+    modules = [grown(kind, seed)[0] for seed in (0, 1)]
+    x = torch.randn(3, 12, 16)
+    before = [module(x).detach() for module in modules]
+    modules[0].max_logits_H.copy_(torch.tensor([10.0, 20.0, math.nan, 200.0]))
+    modules[1].max_logits_H.copy_(torch.tensor([10.0, 20.0, 90.0, 99.0]))
+    report = clip_(modules, 100.0, per="layer")
+    torch.testing.assert_close(modules[0](x).detach(), before[0] * 0.5)
+    assert torch.equal(modules[1](x).detach(), before[1])
+    assert report.gamma_S.tolist() == [0.5] * 4 + [1.0] * 4
+    assert report.clipped_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("top", "limit"),
+    [
+        ([1.0, 2.0, 3.0, 400.0], 100.0),  # four times the median is less than τ
+        ([30.0, 50.0, 60.0, 400.0], 200.0),  # the lower of two medians
+        ([math.nan, 50.0, -math.inf, 400.0], 200.0),
+        ([math.nan, math.nan, math.inf, -math.inf], None),
+        ([-5.0, -4.0, -3.0, 400.0], 100.0),
+    ],
+)
+def test_the_limit_follows_the_median_but_never_below_tau(top, limit):
+    module, _ = grown("mha")
+    module.max_logits_H.copy_(torch.tensor(top))
+    report = clip_([module], 100.0, tau_over_median=4.0)
+    assert report.gamma_S.tolist() == [1.0, 1.0, 1.0, limit / 400.0 if limit else 1.0]
+
+
+def test_a_shared_key_follows_the_least_clipped_query_of_its_group():
+    module, _ = grown("gqa")
+    before = {name: view.clone() for name, view in module.qk_views().items()}
+    module.max_logits_H.copy_(torch.tensor([200.0, 400.0, 50.0, 800.0]))
+    clip_([module], 100.0, alpha=0.25)
+    gamma, key = torch.tensor([0.5, 0.25, 1.0, 0.125]), torch.tensor([0.5**0.75, 1.0])
+    after = module.qk_views()
+    for name in ("", "_bias"):
+        factor = lambda f, x: x * f.view(-1, *[1] * (x.ndim - 1))  # noqa: E731
+        torch.testing.assert_close(after["k" + name], factor(key, before["k" + name]))
+        torch.testing.assert_close(after["q" + name], factor(gamma / key.repeat_interleave(2), before["q" + name]))
+
+
+def test_the_report_holds_every_head_and_outlives_the_reset():
+    modules = [grown("mha")[0], grown("mla")[0]]
+    modules[0].max_logits_H.copy_(torch.tensor([50.0, 200.0, math.nan, -math.inf]))
+    modules[1].max_logits_H.copy_(torch.tensor([-1.0, 100.0, 400.0, 1.0]))
+    report = clip_(modules, 100.0)
+    clip_(modules, 100.0)
+    assert report.max_logits_S.tolist() == [50.0, 200.0, math.inf, -math.inf, -1.0, 100.0, 400.0, 1.0]
+    assert report.gamma_S.tolist() == [1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.25, 1.0]
+    assert not report.gamma_S.requires_grad
+    assert (report.max_logit, report.clipped_heads, report.num_heads, report.num_invalid) == (400.0, 2, 8, 3)
+
+
+def test_muonclip_hands_its_settings_to_the_clip():
+    module, _ = grown("mha")
+    optimizer = MuonClip.for_model(module, qk_clip_per="layer", tau_over_median=2.0, tau=10.0)
+    module.max_logits_H.copy_(torch.tensor([10.0, 20.0, 30.0, 80.0]))
+    optimizer.step()
+    assert optimizer.last_clip.gamma_S.tolist() == [0.5] * 4
+
+
+@pytest.mark.gpu
+def test_a_clip_waits_for_no_device():
+    module, _ = grown("mla")
+    module.cuda().max_logits_H.copy_(torch.tensor([50.0, 100.0, 200.0, 400.0]))
+    clip_([module], 100.0, tau_over_median=1.0)
+    module.max_logits_H.copy_(torch.tensor([50.0, 100.0, 200.0, 400.0]))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        report = clip_([module], 100.0, tau_over_median=1.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert report.clipped_heads == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_step_at_rest_brings_the_maximum_under_tau(kind):
     """lr → 0, no decay: the step is the clip alone. The maximum runs over micro-batches."""
     module, x = grown(kind)
