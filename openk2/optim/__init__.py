@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openk2.optim.config import OptimConfig as OptimConfig
     from openk2.optim.muonclip import MuonClip as MuonClip
+    from openk2.optim.qk_clip_hook import QKClip as QKClip
 
 # Loaded when asked for: recipes read the configuration without torch.
-_HOMES = {"MuonClip": "muonclip", "OptimConfig": "config"}
+_HOMES = {"MuonClip": "muonclip", "OptimConfig": "config", "QKClip": "qk_clip_hook"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,181 @@
+"""QK-Clip on Hugging Face models: note the largest logit of each head beside the attention a model runs.
+
+Needs transformers, which nothing else here does. Shapes: B rows, T queries, S keys, H query heads, G key heads,
+K head width, V value width, C rank of a latent, X a head's keys and values.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openk2.optim.max_logits import max_logits
+
+try:
+    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+except ImportError as error:
+    raise ImportError('QK-Clip on Hugging Face models needs transformers 5: pip install "openk2[hf]"') from error
+
+# What attention can run as while it is observed, and the ending of its name then.
+IMPLEMENTATIONS = ("sdpa", "eager")
+OBSERVED = "_max_logits"
+# Of q or k after their projection. DeepSeek's q_a_layernorm comes before it.
+NORM = re.compile(r"(q|k|qk|query|key)_?(layer)?_?norm")
+
+
+def observe(model: nn.Module) -> Callable[[], None]:
+    """Give each attention module of ``model`` ``max_logits_H`` and ``qk_views()``, noted while it trains.
+
+    Results stay what they were; the maxima run over all forward passes until a clip resets them, over what
+    the attention mask lets through. Returns what undoes it. Known are modules with q_proj and k_proj (Llama, Mistral,
+    Qwen2 and many others) and DeepSeek's latent attention (V2, V3, Kimi K2), run as sdpa or eager. Raises ValueError,
+    naming the module, for any other, and for one that normalises q and k, where a clip would change nothing;
+    TypeError for a model that is not transformers' own, or is wrapped.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"observe wants a transformers PreTrainedModel, unwrapped, not {type(model).__name__}")
+    views = {module: _views_of(path, module) for path, module in _attention_of(model)}
+    running = sorted({module.config._attn_implementation.removesuffix(OBSERVED) for module in views})
+    if len(running) != 1 or running[0] not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"attention of {type(model).__name__} runs as {' and '.join(running)}; logits are observed in "
+            f"{' or '.join(IMPLEMENTATIONS)}: set_attn_implementation first"
+        )
+    before, name = model.config._attn_implementation, running[0] + OBSERVED
+    AttentionInterface.register(name, partial(_attend, running[0]))
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[running[0]])
+    model.set_attn_implementation(name)
+    if any(module.config._attn_implementation != name for module in views):
+        raise ValueError(f"{type(model).__name__} does not let its attention be set")
+    for module, qk_views in views.items():
+        rows = next(iter(qk_views(module).values()))
+        top_H = torch.full((len(rows),), -torch.inf, device=rows.device)
+        module.register_buffer("max_logits_H", top_H, persistent=False)
+        module.qk_views = MethodType(qk_views, module)
+
+    def undo() -> None:
+        model.set_attn_implementation(before)
+        for module in views:
+            del module.max_logits_H, module.qk_views
+
+    return undo
+
+
+def _attend(
+    running: str,
+    module: Any,
+    query_BHTK: Tensor,
+    key_BGSK: Tensor,
+    value_BGSV: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **rest: Any,
+) -> Any:
+    """The model's own attention, and beside it the maxima."""
+    # A configuration may be shared with a model that is not observed.
+    if module.training and hasattr(module, "max_logits_H"):
+        scale = query_BHTK.shape[-1] ** -0.5 if scaling is None else scaling
+        # Without a mask, sdpa is causal where the module is; eager never.
+        causal = rest.get("is_causal")
+        causal = getattr(module, "is_causal", True) if causal is None else causal
+        causal = causal and running == "sdpa" and attention_mask is None and query_BHTK.shape[2] > 1
+        q_BTHK, k_BSGK = query_BHTK.detach().transpose(1, 2), key_BGSK.detach().transpose(1, 2)
+        top_H = max_logits(q_BTHK, k_BSGK, scale, _visible(attention_mask), causal)
+        torch.maximum(module.max_logits_H, top_H.to(module.max_logits_H.dtype), out=module.max_logits_H)
+    scope = _scope(module)
+    attend = scope["ALL_ATTENTION_FUNCTIONS"].get_interface(running, scope["eager_attention_forward"])
+    return attend(module, query_BHTK, key_BGSK, value_BGSV, attention_mask, scaling=scaling, **rest)
+
+
+def _visible(attention_mask: Tensor | None) -> Tensor | None:
+    """True where a query sees a key: masks are that already, or numbers to add, hugely negative where it does not."""
+    if attention_mask is None or attention_mask.dtype == torch.bool:
+        return attention_mask
+    return attention_mask > torch.finfo(attention_mask.dtype).min / 2
+
+
+def _scope(module: Any) -> dict[str, Any]:
+    """The names that the module's forward sees: transformers looks up attention among them."""
+    return inspect.unwrap(type(module).forward).__globals__
+
+
+def _attention_of(model: nn.Module) -> list[tuple[str, Any]]:
+    """The modules called attention that hold no other such, with their paths."""
+    named = [(path, module) for path, module in model.named_modules() if "Attention" in type(module).__name__]
+    inner = [
+        (p, m) for p, m in named if not any("Attention" in type(child).__name__ for child in list(m.modules())[1:])
+    ]
+    if not inner:
+        raise ValueError(f"{type(model).__name__} has no module whose class is called attention")
+    return inner
+
+
+def _views_of(path: str, module: Any) -> Callable[[Any], dict[str, Tensor]]:
+    """How to view the weights of a module. Raises ValueError where QK-Clip cannot serve it."""
+    norms = [name for name, _ in module.named_children() if NORM.match(name)]
+    if norms:
+        raise ValueError(
+            f"{path} ({type(module).__name__}) normalises q and k ({', '.join(norms)}): "
+            "scaling their weights does not change its logits, so there is nothing for QK-Clip to do"
+        )
+    if {"ALL_ATTENTION_FUNCTIONS", "eager_attention_forward"} <= _scope(module).keys():
+        if _is_latent(module):
+            return _latent_views
+        if _is_plain(module):
+            return _plain_views
+    raise ValueError(
+        f"{path} ({type(module).__name__}) is not known to QK-Clip: it needs transformers' AttentionInterface, and "
+        "linear q_proj and k_proj of num_attention_heads·head_dim rows or DeepSeek's q_b_proj and kv_b_proj; else "
+        "give the module max_logits_H and qk_views() yourself"
+    )
+
+
+def _rows(module: Any, name: str, *, bias: bool) -> int:
+    """How many rows a projection has; 0 where it is not a linear layer with float weights."""
+    linear: Any = getattr(module, name, None)
+    usable = isinstance(linear, nn.Linear) and linear.weight.is_floating_point() and (bias or linear.bias is None)
+    return len(linear.weight) if usable else 0
+
+
+def _is_plain(module: Any) -> bool:
+    q, k = _rows(module, "q_proj", bias=True), _rows(module, "k_proj", bias=True)
+    if not (q and k and hasattr(module, "head_dim")):
+        return False
+    return q == module.config.num_attention_heads * module.head_dim == k * module.num_key_value_groups
+
+
+def _plain_views(module: Any) -> dict[str, Tensor]:
+    weights = {"q": module.q_proj.weight, "k": module.k_proj.weight}
+    weights |= {"q_bias": module.q_proj.bias, "k_bias": module.k_proj.bias}
+    return {
+        name: weight.detach().unflatten(0, (-1, module.head_dim))
+        for name, weight in weights.items()
+        if weight is not None
+    }
+
+
+def _is_latent(module: Any) -> bool:
+    if not (hasattr(module, "qk_nope_head_dim") and hasattr(module, "qk_head_dim")):
+        return False
+    q, kv = _rows(module, _latent_query(module), bias=False), _rows(module, "kv_b_proj", bias=False)
+    num_heads: int = module.config.num_attention_heads
+    return q == num_heads * module.qk_head_dim and kv == num_heads * (module.qk_nope_head_dim + module.v_head_dim)
+
+
+def _latent_query(module: Any) -> str:
+    return "q_proj" if module.q_lora_rank is None else "q_b_proj"
+
+
+def _latent_views(module: Any) -> dict[str, Tensor]:
+    nope = module.qk_nope_head_dim
+    q_HKC = getattr(module, _latent_query(module)).weight.detach().unflatten(0, (-1, module.qk_head_dim))
+    kv_HXC = module.kv_b_proj.weight.detach().unflatten(0, (-1, nope + module.v_head_dim))
+    return {"q_nope": q_HKC[:, :nope], "q_rope": q_HKC[:, nope:], "k_nope": kv_HXC[:, :nope]}
