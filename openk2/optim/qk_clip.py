@@ -123,8 +123,7 @@ def clip_(
 
     limit = max_logits_S.new_full((), tau)
     if tau_over_median is not None:
-        # fmax: without a finite maximum the median is NaN, and the limit τ.
-        limit = limit.fmax(tau_over_median * max_logits_S.where(max_logits_S.isfinite(), torch.nan).nanmedian())
+        limit = limit.maximum(tau_over_median * _median(max_logits_S))
     gamma_S = torch.where(_valid(max_logits_S), limit / max_logits_S, 1.0).clamp(max=1.0)
     gammas_H = list(torch.split(gamma_S, [len(module.max_logits_H) for module in modules]))
     if per == "layer":
@@ -138,6 +137,13 @@ def clip_(
 
 def _valid(max_logits_S: Tensor) -> Tensor:
     return max_logits_S.isfinite() & (max_logits_S > 0)
+
+
+def _median(max_logits_S: Tensor) -> Tensor:
+    """Of what is finite, the lower of two; +inf where nothing is. torch.nanmedian would wait for the device."""
+    finite_S = max_logits_S.isfinite()
+    ordered_S = max_logits_S.where(finite_S, torch.inf).sort().values
+    return ordered_S.take((finite_S.sum() - 1).clamp(min=0) // 2)
 
 
 def _scale_(views: Mapping[str, Tensor], gamma_H: Tensor, alpha: float) -> None:

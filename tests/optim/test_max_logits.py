@@ -70,3 +70,9 @@ def test_memory_is_a_chunk_of_queries():
 def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="3 query heads cannot share 2 key heads"):
         max_logits(torch.randn(1, 2, 3, 4), torch.randn(1, 2, 2, 4), 1.0, None, causal=True)
+
+
+def test_it_reads_no_number():
+    """A meta tensor has none: looking at one is an error."""
+    q, mask = torch.randn(2, 3, 4, 5, device="meta"), torch.ones(2, 1, 3, 3, dtype=torch.bool, device="meta")
+    assert max_logits(q, q, 1.0, mask, causal=True).shape == (4,)

@@ -154,10 +154,19 @@ def test_muonclip_hands_its_settings_to_the_clip():
     assert optimizer.last_clip.gamma_S.tolist() == [0.5] * 4
 
 
-@pytest.mark.gpu
-def test_a_clip_waits_for_no_device():
+def test_a_clip_reads_no_number():
+    """A meta tensor has none: looking at one is an error."""
     module, _ = grown("mla")
-    module.cuda().max_logits_H.copy_(torch.tensor([50.0, 100.0, 200.0, 400.0]))
+    report = clip_([module.to("meta")], 100.0, per="layer", tau_over_median=1.0)
+    assert report.num_heads == 4
+    with pytest.raises(NotImplementedError):
+        _ = report.max_logit
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_clip_waits_for_no_device():
+    module = grown("mla")[0].cuda()
     clip_([module], 100.0, tau_over_median=1.0)
     module.max_logits_H.copy_(torch.tensor([50.0, 100.0, 200.0, 400.0]))
     torch.cuda.set_sync_debug_mode("error")
