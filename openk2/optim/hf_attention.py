@@ -109,13 +109,15 @@ def _scope(module: Any) -> dict[str, Any]:
 
 def _attention_of(model: nn.Module) -> list[tuple[str, Any]]:
     """The modules called attention that hold no other such, with their paths."""
-    named = [(path, module) for path, module in model.named_modules() if "Attention" in type(module).__name__]
-    inner = [
-        (p, m) for p, m in named if not any("Attention" in type(child).__name__ for child in list(m.modules())[1:])
-    ]
+    named = [(path, module) for path, module in model.named_modules() if _is_attention(module)]
+    inner = [(path, module) for path, module in named if sum(map(_is_attention, module.modules())) == 1]
     if not inner:
         raise ValueError(f"{type(model).__name__} has no module whose class is called attention")
     return inner
+
+
+def _is_attention(module: nn.Module) -> bool:
+    return "Attention" in type(module).__name__
 
 
 def _views_of(path: str, module: Any) -> Callable[[Any], dict[str, Tensor]]:
@@ -138,36 +140,37 @@ def _views_of(path: str, module: Any) -> Callable[[Any], dict[str, Tensor]]:
     )
 
 
-def _rows(module: Any, name: str, *, bias: bool) -> int:
-    """How many rows a projection has; 0 where it is not a linear layer with float weights."""
+def _heads(module: Any, name: str, width: int, *, bias: bool = False) -> int:
+    """How many heads of ``width`` a projection makes; 0 where it is more than a weight (and a bias, where allowed)."""
     linear: Any = getattr(module, name, None)
     usable = isinstance(linear, nn.Linear) and linear.weight.is_floating_point() and (bias or linear.bias is None)
-    return len(linear.weight) if usable else 0
+    return len(linear.weight) // width if usable and len(linear.weight) % width == 0 else 0
+
+
+def _num_heads(module: Any) -> int:
+    return getattr(getattr(module, "config", None), "num_attention_heads", -1)
 
 
 def _is_plain(module: Any) -> bool:
-    q, k = _rows(module, "q_proj", bias=True), _rows(module, "k_proj", bias=True)
-    if not (q and k and hasattr(module, "head_dim")):
+    if not hasattr(module, "head_dim"):
         return False
-    return q == module.config.num_attention_heads * module.head_dim == k * module.num_key_value_groups
+    q, k = (_heads(module, name, module.head_dim, bias=True) for name in ("q_proj", "k_proj"))
+    return q == _num_heads(module) == k * getattr(module, "num_key_value_groups", 1)
 
 
 def _plain_views(module: Any) -> dict[str, Tensor]:
     weights = {"q": module.q_proj.weight, "k": module.k_proj.weight}
     weights |= {"q_bias": module.q_proj.bias, "k_bias": module.k_proj.bias}
-    return {
-        name: weight.detach().unflatten(0, (-1, module.head_dim))
-        for name, weight in weights.items()
-        if weight is not None
-    }
+    given = {name: weight.detach() for name, weight in weights.items() if weight is not None}
+    return {name: weight.unflatten(0, (-1, module.head_dim)) for name, weight in given.items()}
 
 
 def _is_latent(module: Any) -> bool:
-    if not (hasattr(module, "qk_nope_head_dim") and hasattr(module, "qk_head_dim")):
+    if not (hasattr(module, "kv_b_proj") and hasattr(module, "qk_head_dim")):
         return False
-    q, kv = _rows(module, _latent_query(module), bias=False), _rows(module, "kv_b_proj", bias=False)
-    num_heads: int = module.config.num_attention_heads
-    return q == num_heads * module.qk_head_dim and kv == num_heads * (module.qk_nope_head_dim + module.v_head_dim)
+    q = _heads(module, _latent_query(module), module.qk_head_dim)
+    kv = _heads(module, "kv_b_proj", module.qk_nope_head_dim + module.v_head_dim)
+    return q == _num_heads(module) == kv
 
 
 def _latent_query(module: Any) -> str:

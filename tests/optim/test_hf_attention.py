@@ -10,7 +10,7 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from openk2.optim import QKClip  # noqa: E402
+from openk2.optim import MuonClip, QKClip  # noqa: E402
 from openk2.optim.hf_attention import observe  # noqa: E402
 from openk2.optim.qk_clip import clippable  # noqa: E402
 
@@ -200,6 +200,45 @@ def test_any_optimizer_learns_while_logits_stay_under_tau(name, kind):
             seen.append(clip.last_clip.max_logit)
     assert seen[0] > 20 > 12 > max(seen[4:])
     assert losses[-1] < losses[4]
+
+
+def test_muonclip_clips_an_observed_model():
+    model, inputs = build("llama"), batches()
+    observe(model)
+    optimizer = MuonClip.for_model(model, lr=1e-3, tau=10.0)
+    accumulate(model, inputs)
+    optimizer.step()
+    assert optimizer.last_clip.max_logit > 20
+    optimizer.zero_grad()
+    accumulate(model, inputs)
+    assert recorded(model).max() < 12
+
+
+def test_copies_and_checkpoints_of_an_observed_model(tmp_path):
+    model, inputs = build("llama"), batches()
+    observe(model)
+    copied = copy.deepcopy(model)
+    accumulate(copied, inputs)
+    assert recorded(model).isneginf().all()
+    assert recorded(copied).isfinite().all()
+    views = clippable(copied)[0].qk_views()
+    assert views["q"].data_ptr() == copied.model.layers[0].self_attn.q_proj.weight.data_ptr()
+    model.save_pretrained(tmp_path)
+    loaded = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    assert loaded.config._attn_implementation == "sdpa"
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+
+
+def test_under_autocast_the_maxima_are_those_of_the_rounded_queries_and_keys():
+    model, inputs = build("llama"), batches()
+    observe(model)
+    accumulate(model, inputs)
+    exact = recorded(model)
+    for module in clippable(model):
+        module.max_logits_H.fill_(-math.inf)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        accumulate(model, inputs)
+    torch.testing.assert_close(recorded(model), exact, rtol=0.03, atol=0.1)
 
 
 def test_remove_gives_the_model_back():
