@@ -13,12 +13,9 @@ the per-round ratios.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +25,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
+from openk2.jobs.provenance import provenance
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
 from openk2.train.replicas import Replicas
@@ -177,12 +175,7 @@ def main() -> None:
             json.dumps(
                 {
                     "command": "python -m bench.train_speed",
-                    "commit": subprocess.run(
-                        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-                    ).stdout.strip(),
-                    "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                    "machine": f"{_processor()}, {os.cpu_count()} cores, {args.threads} threads",
-                    "torch": torch.__version__,
+                    **provenance(),
                     "transformers": transformers.__version__,
                     "config": CONFIG.model_dump(),
                     "tokens": list(tokens_BT.shape),
@@ -196,13 +189,6 @@ def main() -> None:
             )
             + "\n"
         )
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -94,6 +94,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
     sub.add_argument("to", type=Path, metavar="DIR", help="where to put config, tokenizer and safetensors")
 
+    sub = verbs.add_parser("study", help="measure a claim of the paper again, at a size that a laptop holds")
+    sub.set_defaults(verb=study, stage="study")
+    sub.add_argument("name", choices=["stability"], help="stability: does QK-Clip keep attention logits bounded?")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where runs and report go (default: runs/study-NAME)")
+    sub.add_argument("--steps", type=int, default=300, metavar="N", help="steps of a run (default 300)")
+    sub.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, at least 2 (default 3)")
+
     if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
         verbs.choices[argv[0]].print_help()  # the verb's own; behind a recipe, --help shows the recipe's flags
         sys.exit(0)
@@ -154,6 +161,19 @@ def export(args: argparse.Namespace) -> None:
     from openk2 import pipeline
 
     pipeline.export(args.folder, args.to)
+
+
+def study(args: argparse.Namespace) -> None:
+    """Runs of many arms, and what they show."""
+    if args.steps < 1 or args.seeds < 2:
+        raise ValueError(f"--steps {args.steps} --seeds {args.seeds}: it takes 1 step and 2 seeds at least")
+    from openk2.jobs.provenance import provenance
+    from openk2.studies import stability, stability_report
+
+    folder = args.out or Path("runs") / f"study-{args.name}"
+    results = stability.study(folder, num_steps=args.steps, num_seeds=args.seeds)
+    print(stability_report.write_report(results, folder, provenance()))
+    print(f"report: {folder / 'study-stability.md'}")
 
 
 def count(args: argparse.Namespace) -> None:

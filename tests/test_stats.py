@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from openk2.stats import avg_at_k, mcnemar, mean_interval, paired_difference, pass_at_k, wilson
+from openk2.stats import avg_at_k, mcnemar, mean_interval, paired_difference, pass_at_k, t_interval, wilson
 
 
 @settings(max_examples=100, deadline=None)
@@ -110,3 +110,20 @@ def test_bad_input_is_refused() -> None:
         avg_at_k([[1.0], [1.0, 0.0]], seed=0)
     with pytest.raises(ValueError, match="at least one value"):
         mean_interval([], seed=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=11))
+def test_t_interval_equals_scipy(values: list[float]) -> None:
+    ours = t_interval(values)
+    reach = scipy_stats.t.ppf(0.975, len(values) - 1) * scipy_stats.tstd(values) / len(values) ** 0.5
+    assert ours.value == pytest.approx(np.mean(values), abs=1e-9)
+    assert ours.high - ours.low == pytest.approx(2 * reach, rel=1e-3, abs=1e-9)
+
+
+def test_t_interval_wants_two_values_and_errs_wide_beyond_its_table() -> None:
+    with pytest.raises(ValueError, match="at least two values, got 1"):
+        t_interval([1.0])
+    values = [float(i % 7) for i in range(40)]
+    reach = scipy_stats.t.ppf(0.975, 39) * scipy_stats.tstd(values) / 40**0.5
+    assert 2 * reach < t_interval(values).high - t_interval(values).low < 2.4 * reach

@@ -14,7 +14,6 @@ runs/NAME/summary.json, report.html
 from __future__ import annotations
 
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from openk2 import __version__
 from openk2.jobs.atomic import read_json, write_json
+from openk2.jobs.provenance import provenance
 from openk2.model.transformer import Transformer
 from openk2.recipe import Recipe
 from openk2.text.chat import ChatFormat
@@ -144,15 +143,7 @@ class Run:
 
     def describe(self) -> dict[str, str]:
         """What made the numbers: code, machine, torch, date."""
-        return {
-            "commit": _commit(),
-            "machine": f"{_cpu_name()}, {torch.get_num_threads()} threads"
-            if self.compute.device.type == "cpu"
-            else torch.cuda.get_device_name(),
-            "torch": torch.__version__,
-            "python": sys.version.split()[0],
-            "date": time.strftime("%Y-%m-%d"),
-        }
+        return provenance(self.compute.device)
 
 
 def _compute(recipe: Recipe) -> Compute:
@@ -186,25 +177,3 @@ def _peak_rss() -> int:
     """
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _commit() -> str:
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
-    try:
-        top = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return f"v{__version__}"
-    if top.returncode != 0:
-        return f"v{__version__}"
-    return top.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return sys.platform

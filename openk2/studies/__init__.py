@@ -1,0 +1,1 @@
+"""Studies: claims of the paper, measured again at a size that a laptop holds."""

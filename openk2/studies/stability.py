@@ -1,0 +1,259 @@
+"""Does QK-Clip keep Muon's attention logits bounded, and what does that cost? (K2 §2.1, figures 2 and 3)
+
+Small models learn bytes of real text, the source of Python's own library, at a learning rate that makes plain Muon's
+logits grow without bound. Every arm differs from MuonClip in one thing and runs on the same seeds: same initial
+weights, same batches. A run is one process with one thread, so it repeats to the bit; finished ones are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openk2.jobs.atomic import read_json, write_json
+from openk2.model.config import ModelConfig
+from openk2.model.transformer import Transformer
+from openk2.optim.metrics import svd_entropy
+from openk2.optim.muonclip import MuonClip
+from openk2.optim.qk_clip import ClipReport
+from openk2.optim.qk_clip_hook import QKClip
+
+Kind = Literal["mla_moe", "mha"]
+
+ROWS, LENGTH = 8, 128
+HIGH_LR, ADAMW_LR = 0.05, 0.005
+TAU = 30.0
+BALANCE_RATE = 0.01
+TEXT_BYTES = 4_000_000
+# A spike: a loss this far, in nats and in spreads, above the median of the losses before it.
+SPIKE_NATS, SPIKE_SPREADS, SPIKE_WINDOW = 0.3, 6.0, 25
+
+MLA_MOE = ModelConfig(
+    vocab_size=256,
+    hidden_size=128,
+    num_layers=3,
+    num_dense_layers=1,
+    intermediate_size=256,
+    moe_intermediate_size=64,
+    num_heads=4,
+    kv_lora_rank=64,
+    qk_nope_head_dim=32,
+    qk_rope_head_dim=16,
+    v_head_dim=32,
+    num_experts=8,
+    num_experts_per_token=2,
+    num_shared_experts=1,
+    rope_theta=10_000.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train. ``tau`` infinite: logits are watched, nothing is clipped."""
+
+    name: str
+    optimizer: Literal["muon", "adamw"] = "muon"
+    tau: float = TAU
+    lr: float = HIGH_LR
+    kind: Kind = "mla_moe"
+    clip: dict[str, Any] = field(default_factory=dict)
+    muon: dict[str, Any] = field(default_factory=dict)
+
+
+ARMS = (
+    Arm("MuonClip"),
+    Arm("Muon", tau=math.inf),
+    Arm("AdamW", optimizer="adamw", tau=math.inf, lr=ADAMW_LR),
+    Arm("AdamW + QK-Clip", optimizer="adamw", lr=ADAMW_LR),
+    Arm("Muon, lr 0.02", tau=math.inf, lr=0.02),
+    Arm("MuonClip, lr 0.02", lr=0.02),
+    Arm("MuonClip, τ = 10", tau=10.0),
+    Arm("MuonClip, τ = 100", tau=100.0),
+    Arm("MuonClip, whole layers clipped", clip={"per": "layer"}),
+    Arm("MuonClip, matrices as stored", muon={"split": "matrix"}),
+    Arm("MuonClip, every head apart", muon={"split": "head"}),
+    Arm("dense MHA, Muon", tau=math.inf, kind="mha"),
+    Arm("dense MHA, MuonClip", kind="mha"),
+)
+
+
+# ---------------------------------------------------------------------------------------------
+# One run
+# ---------------------------------------------------------------------------------------------
+
+
+def corpus() -> Tensor:
+    """The bytes to learn from: the modules of Python's library, in order of name."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    text = bytearray()
+    for file in files:
+        text += file.read_bytes()
+        if len(text) >= TEXT_BYTES:
+            break
+    return torch.frombuffer(text, dtype=torch.uint8)
+
+
+def batches(text: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless rows of bytes and the bytes that follow them, both [ROWS, LENGTH]."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        starts = torch.randint(len(text) - LENGTH, (ROWS,), generator=generator)
+        rows = torch.stack([text[start : start + LENGTH + 1] for start in starts]).long()
+        yield rows[:, :-1], rows[:, 1:]
+
+
+def model_for(kind: Kind, seed: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """A model in training mode, and how it makes logits [B, T, 256] from bytes."""
+    if kind == "mla_moe":
+        model = Transformer(MLA_MOE).initialize(seed).train()
+        positions_BT = torch.arange(LENGTH).expand(ROWS, -1)
+        return model, lambda tokens_BT: model(tokens_BT, positions=positions_BT)
+    import transformers  # the extra that brings dense attention of somebody else's
+
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=256,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=LENGTH,
+    )
+    llama = transformers.LlamaForCausalLM(config).train()
+    return llama, lambda tokens_BT: llama(tokens_BT, use_cache=False).logits
+
+
+def optimizer_for(arm: Arm, model: nn.Module) -> torch.optim.Optimizer:
+    """The arm's optimizer, without a clip of its own."""
+    if arm.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=arm.lr, betas=(0.9, 0.95), weight_decay=0.1)
+    return MuonClip.for_model(model, lr=arm.lr, adamw_lr=ADAMW_LR, tau=None, **arm.muon)
+
+
+def warmup_stable_decay(step: int, num_steps: int) -> float:
+    """The factor on the learning rate: 20 steps up, level, the last 30 % down to a tenth."""
+    decayed = max(0.0, (step / num_steps - 0.7) / 0.3)
+    return min(1.0, (step + 1) / 20) * (1 - 0.9 * decayed)
+
+
+def run(arm: Arm, seed: int, num_steps: int) -> dict[str, Any]:
+    """Train once; the curves, and what the weights became."""
+    torch.set_num_threads(1)
+    model, logits_of = model_for(arm.kind, seed)
+    optimizer = optimizer_for(arm, model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_stable_decay(step, num_steps))
+    source = batches(corpus(), seed)
+    curves: dict[str, list[float]] = {"loss": [], "max_logit": [], "clipped": []}
+    with QKClip(model, optimizer, arm.tau, **arm.clip) as clip:
+        for _ in range(num_steps):
+            tokens_BT, targets_BT = next(source)
+            loss = F.cross_entropy(logits_of(tokens_BT).flatten(0, 1), targets_BT.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if isinstance(model, Transformer):
+                for router in model.routers():
+                    router.rebalance(BALANCE_RATE)
+            report: ClipReport | None = clip.last_clip
+            assert report is not None
+            curves["loss"].append(float(loss.detach()))
+            curves["max_logit"].append(report.max_logit)
+            curves["clipped"].append(report.clipped_heads / report.num_heads)
+    return {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, **curves, "svd_entropy": weights_entropy(model)}
+
+
+def weights_entropy(model: nn.Module) -> float:
+    """The mean SVD entropy of the matrices inside the layers: what Muon raises over Adam (arXiv 2502.16982)."""
+    outside = ("embed_tokens", "lm_head", "mlp.gate.weight")
+    matrices = [p for name, p in model.named_parameters() if p.ndim >= 2 and not any(word in name for word in outside)]
+    return statistics.mean(float(svd_entropy(matrix).mean()) for matrix in matrices)
+
+
+def spikes(loss: list[float]) -> int:
+    """How often the loss leaves its way: see SPIKE_NATS. Neighbouring steps are one spike."""
+    found, inside = 0, False
+    for step in range(SPIKE_WINDOW, len(loss)):
+        before = loss[step - SPIKE_WINDOW : step]
+        middle = statistics.median(before)
+        spread = statistics.median(abs(value - middle) for value in before)
+        above = not loss[step] <= middle + max(SPIKE_NATS, SPIKE_SPREADS * spread)
+        found += above and not inside
+        inside = above
+    return found
+
+
+# ---------------------------------------------------------------------------------------------
+# All of them
+# ---------------------------------------------------------------------------------------------
+
+
+def study(
+    folder: Path,
+    *,
+    num_steps: int,
+    num_seeds: int,
+    arms: Sequence[Arm] = ARMS,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Run every arm on every seed, as many at a time as there are cores; results are kept in ``folder``.
+
+    A run that is there already, of the same length and settings, is not run again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(arm, seed) for seed in range(num_seeds) for arm in arms]
+    results = {(arm.name, seed): _kept(folder, arm, seed, num_steps) for arm, seed in wanted}
+    missing = [(arm, seed) for arm, seed in wanted if results[arm.name, seed] is None]
+    if len(missing) < len(wanted):
+        say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already ({folder})")
+    began = time.perf_counter()
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        futures: dict[Future[dict[str, Any]], tuple[Arm, int]] = {
+            pool.submit(run, arm, seed, num_steps): (arm, seed) for arm, seed in missing
+        }
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                arm, seed = futures[future]
+                result = results[arm.name, seed] = future.result()
+                write_json(_place(folder, arm, seed), result)
+                left = (time.perf_counter() - began) / number * (len(missing) - number)
+                say(
+                    f"[{number}/{len(missing)}] {arm.name}, seed {seed}: loss {end_of(result['loss']):.3f}, "
+                    f"largest logit {max(result['max_logit']):.0f}; {left / 60:.0f} min left"
+                )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [result for result in results.values() if result is not None]
+
+
+def _place(folder: Path, arm: Arm, seed: int) -> Path:
+    plain = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+    return folder / f"{plain}-seed-{seed}.json"
+
+
+def _kept(folder: Path, arm: Arm, seed: int, num_steps: int) -> dict[str, Any] | None:
+    place = _place(folder, arm, seed)
+    if not place.exists():
+        return None
+    result: dict[str, Any] = read_json(place)
+    return result if result["arm"] == asdict(arm) and result["num_steps"] == num_steps else None
+
+
+def end_of(loss: list[float]) -> float:
+    """The loss a run ends at: the mean of its last tenth."""
+    return statistics.mean(loss[-max(1, len(loss) // 10) :])
