@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from openk2.optim.max_logits import max_logits
+from openk2.optim.qk_clip import clippable
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -42,6 +43,8 @@ def observe(model: nn.Module) -> Callable[[], None]:
     """
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"observe wants a transformers PreTrainedModel, unwrapped, not {type(model).__name__}")
+    if clippable(model):
+        raise ValueError(f"{type(model).__name__} is observed already")
     views = {module: _views_of(path, module) for path, module in _attention_of(model)}
     running = sorted({module.config._attn_implementation.removesuffix(OBSERVED) for module in views})
     if len(running) != 1 or running[0] not in IMPLEMENTATIONS:
@@ -54,6 +57,7 @@ def observe(model: nn.Module) -> Callable[[], None]:
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[running[0]])
     model.set_attn_implementation(name)
     if any(module.config._attn_implementation != name for module in views):
+        model.set_attn_implementation(before)
         raise ValueError(f"{type(model).__name__} does not let its attention be set")
     for module, qk_views in views.items():
         rows = next(iter(qk_views(module).values()))
@@ -80,19 +84,23 @@ def _attend(
     **rest: Any,
 ) -> Any:
     """The model's own attention, and beside it the maxima."""
-    # A configuration may be shared with a model that is not observed.
+    # A configuration, which names the attention, may be shared with a model that is not observed.
     if module.training and hasattr(module, "max_logits_H"):
+        causal = running == "sdpa" and attention_mask is None and _is_causal(module, rest) and query_BHTK.shape[2] > 1
         scale = query_BHTK.shape[-1] ** -0.5 if scaling is None else scaling
-        # Without a mask, sdpa is causal where the module is; eager never.
-        causal = rest.get("is_causal")
-        causal = getattr(module, "is_causal", True) if causal is None else causal
-        causal = causal and running == "sdpa" and attention_mask is None and query_BHTK.shape[2] > 1
-        q_BTHK, k_BSGK = query_BHTK.detach().transpose(1, 2), key_BGSK.detach().transpose(1, 2)
-        top_H = max_logits(q_BTHK, k_BSGK, scale, _visible(attention_mask), causal)
-        torch.maximum(module.max_logits_H, top_H.to(module.max_logits_H.dtype), out=module.max_logits_H)
+        top_H = max_logits(
+            query_BHTK.transpose(1, 2), key_BGSK.transpose(1, 2), scale, _visible(attention_mask), causal
+        )
+        module.max_logits_H.copy_(torch.maximum(module.max_logits_H, top_H))
     scope = _scope(module)
     attend = scope["ALL_ATTENTION_FUNCTIONS"].get_interface(running, scope["eager_attention_forward"])
     return attend(module, query_BHTK, key_BGSK, value_BGSV, attention_mask, scaling=scaling, **rest)
+
+
+def _is_causal(module: Any, given: dict[str, Any]) -> bool:
+    """What sdpa goes by where it is given no mask."""
+    said = given.get("is_causal")
+    return getattr(module, "is_causal", True) if said is None else said
 
 
 def _visible(attention_mask: Tensor | None) -> Tensor | None:

@@ -49,6 +49,9 @@ def build(kind, layers=2, attention="sdpa", seed=0):
                 view.normal_(0, 0.3)
                 if name.startswith("q"):
                     view.mul_(torch.tensor([1.0, 4.0, 9.0, 20.0]).view(-1, *[1] * (view.ndim - 1)))
+        for name, parameter in model.named_parameters():
+            if name.endswith(("q_proj.bias", "k_proj.bias")):
+                parameter.normal_()
     undo()
     return model
 
@@ -295,6 +298,13 @@ def test_a_projection_that_is_more_than_its_weight_is_refused():
     model = build("llama")
     model.model.layers[1].self_attn.k_proj = torch.nn.Sequential(model.model.layers[1].self_attn.k_proj)
     with pytest.raises(ValueError, match=r"layers\.1\.self_attn \(LlamaAttention\) is not known"):
+        observe(model)
+
+
+def test_a_model_is_observed_once():
+    model = build("llama")
+    observe(model)
+    with pytest.raises(ValueError, match="LlamaForCausalLM is observed already"):
         observe(model)
 
 
