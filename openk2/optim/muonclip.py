@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, overload
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
@@ -16,6 +17,7 @@ from openk2.optim.config import OptimConfig, Scale
 from openk2.optim.newton_schulz import newton_schulz
 from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
 from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_
+from openk2.optim.sharding import RowExchange, cuts_matrices, local, shard_dim
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
@@ -45,12 +47,14 @@ class MuonClip(torch.optim.Optimizer):
         config: OptimConfig | None = None,
         *,
         attention: Iterable[ClippableAttention] = (),
+        group: dist.ProcessGroup | None = None,
         **settings: Any,
     ) -> None:
         """``params`` as in torch.optim, groups with their ``algorithm``; see ``for_model`` for a whole model.
 
         ``settings`` are fields of ``OptimConfig``, or a ``config`` has them all. ``attention`` is clipped after every
         step. A parameter on Muon may publish its layout (see ``Layout``); else it is one matrix, or a stack of them.
+        ``group`` are the ranks that hold the same modules, by default all: the clip takes its maxima over them.
         Raises ValueError, naming the parameter, for one that its algorithm cannot update.
         """
         if config is not None and settings:
@@ -58,7 +62,9 @@ class MuonClip(torch.optim.Optimizer):
         self.config = config or OptimConfig(**settings)
         self.last_clip: ClipReport | None = None
         self.skipped_steps = 0
+        self.group = group
         self._attention = tuple(attention)
+        self._exchanges: dict[tuple[Tensor, ...], RowExchange] = {}
         self._rows: dict[Tensor, PlanRow] = {}
         self._left_out: tuple[PlanRow, ...] = ()
         super().__init__(params, {"algorithm": "muon"})
@@ -70,12 +76,14 @@ class MuonClip(torch.optim.Optimizer):
         config: OptimConfig | None = None,
         *,
         roles: Mapping[str, str | Layout] | None = None,
+        group: dist.ProcessGroup | None = None,
         **settings: Any,
     ) -> Self:
         """An optimizer for all parameters of a model, each sorted as ``plan`` says, and its attention modules.
 
         ``MuonClip.for_model(model, lr=2e-4, adamw_lr=1e-4)``. ``roles`` names what a model does not publish, by
         patterns of parameter names: ``{"*.experts.*": "experts", "*.mlp.gate.weight": "router"}``.
+        ``group`` as in the constructor.
         Raises ValueError for a parameter that fits no rule, and where QK-Clip is on but nothing can be clipped.
         """
         if config is not None and settings:
@@ -100,7 +108,7 @@ class MuonClip(torch.optim.Optimizer):
                 groups[-1] |= {"lr": config.router_lr} if router else {}
         if not groups:
             raise ValueError(f"{type(model).__name__} has no parameter that takes a gradient")
-        optimizer = cls(groups, config, attention=attention)
+        optimizer = cls(groups, config, attention=attention, group=group)
         optimizer._rows = {parameters[row.name]: row for row in rows if row.algorithm != "frozen"}
         optimizer._left_out = tuple(row for row in rows if row.algorithm == "frozen")
         return optimizer
@@ -158,7 +166,7 @@ class MuonClip(torch.optim.Optimizer):
                 update = self._step_muon if group["algorithm"] == "muon" else self._step_adamw
                 update(group, parameters, gradients)
         if self._attention and self.config.tau is not None:
-            self.last_clip = clip_(self._attention, self.config.tau, self.config.qk_clip_alpha)
+            self.last_clip = clip_(self._attention, self.config.tau, self.config.qk_clip_alpha, self.group)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -167,73 +175,74 @@ class MuonClip(torch.optim.Optimizer):
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
         for parameter, number in zip(parameters, numbers, strict=False):
             for kind, tensor in state_dict["state"].get(number, {}).items():
-                if tensor.ndim and tensor.shape != parameter.shape:
+                wanted = self._state_shape(parameter, kind)
+                if tensor.shape != wanted:
                     raise ValueError(
                         f"{kind} of {self._rows[parameter].name} has shape {list(tensor.shape)} in the state, "
-                        f"the parameter {list(parameter.shape)}"
+                        f"the parameter {list(wanted)}"
                     )
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for parameter in group["params"]:
                 # Torch gives every state its parameter's dtype.
-                if "momentum" in self.state[parameter]:
-                    momentum: Tensor = self.state[parameter]["momentum"]
-                    self.state[parameter]["momentum"] = momentum.to(DTYPES[group["momentum_dtype"]])
+                state: dict[str, Tensor] = self.state[parameter]
+                for kind in state:
+                    if kind.startswith("momentum"):
+                        state[kind] = state[kind].to(DTYPES[group["momentum_dtype"]])
 
     def _gradients_are_finite(self) -> bool:
-        """False when a gradient is not; raises where that is what the config asks for."""
+        """False when a gradient of any rank of the group is not; raises where that is what the config asks for."""
         named = [(self._rows[p].name, p.grad) for group in self.param_groups for p in group["params"]]
-        given = [(name, gradient) for name, gradient in named if gradient is not None]
+        given = [(name, local(gradient)) for name, gradient in named if gradient is not None]
+        given = [(name, gradient) for name, gradient in given if gradient.numel()]
         norms = torch._foreach_norm([gradient for _, gradient in given], ord=torch.inf)
         finite = torch.stack([norm.isfinite().to(norms[0].device) for norm in norms]).tolist() if norms else []
-        if all(finite):
+        bad = torch.tensor(float(not all(finite)), device=given[0][1].device if given else None)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(bad, op=dist.ReduceOp.MAX, group=self.group)  # ranks with shards must decide alike
+        if not bad:
             return True
         if self.config.nonfinite == "raise":
             names = ", ".join(name for (name, _), fine in zip(given, finite, strict=True) if not fine)
-            raise NonFiniteGradientError(f"NaN or infinity in the gradient of {names}; nothing was updated")
+            raise NonFiniteGradientError(
+                f"NaN or infinity in the gradient of {names or 'another rank'}; nothing was updated"
+            )
         return False
 
     def _step_muon(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        momenta = [self._state(p, "momentum", DTYPES[group["momentum_dtype"]]) for p in parameters]
-        torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_add_(momenta, gradients)
-        directions: Sequence[Tensor] = momenta
-        if group["nesterov"]:
-            directions = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
-        lr, decay = group["lr"], group["lr"] * group["weight_decay"]
-        if not group["cautious"]:
-            torch._foreach_mul_(parameters, 1 - decay)
+        weights = [local(parameter) for parameter in parameters]
+        momenta = [local(self._state(p, "momentum", DTYPES[group["momentum_dtype"]])) for p in parameters]
+        directions = advance(group, momenta, [local(gradient) for gradient in gradients])
+        # Whose rows lie on several ranks travels to be orthogonalised whole; the rest is whole where it is.
+        cut = [number for number, parameter in enumerate(parameters) if cuts_matrices(parameter)]
+        whole = [number for number, weight in enumerate(weights) if number not in set(cut) and weight.numel()]
+        blocks = [(number, block) for number in whole for block in self._rows[parameters[number]].pieces]
+        targets = [block.view(weights[number]) for number, block in blocks]
+        matrices = [block.matrices(directions[number]) for number, block in blocks]
+        if cut:
+            exchange = self._exchange(group, tuple(parameters[number] for number in cut))
+            matrices += exchange.gather([directions[number] for number in cut])
+        updates = orthogonal_updates(group, matrices)
+        if cut:
+            updates[len(targets) :] = exchange.scatter(updates[len(targets) :])
+            targets += [weights[number] for number in cut]
+        apply_updates(group, targets, updates)
 
-        # Matrices of one shape, wherever in the model they are, go through Newton-Schulz together.
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter, direction in zip(parameters, directions, strict=True):
-            for block in self._rows[parameter].pieces:
-                matrices_KNM = block.matrices(direction)
-                by_shape[matrices_KNM.shape[1:]].append((block.view(parameter), matrices_KNM))
-        for shape, members in by_shape.items():
-            weights = [weight for weight, _ in members]
-            update_KNM = newton_schulz(
-                torch.cat([matrices_KNM for _, matrices_KNM in members]),
-                table=group["newton_schulz"],
-                steps=group["newton_schulz_steps"],
-                dtype=DTYPES[group["newton_schulz_dtype"]],
-            ).float()
-            parts = torch.split(update_KNM, [len(matrices_KNM) for _, matrices_KNM in members])
-            updates = [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
-            if group["cautious"]:
-                for weight, update in zip(weights, updates, strict=True):
-                    weight.addcmul_(weight, (weight * update >= 0).to(weight.dtype), value=-decay)
-            torch._foreach_add_(weights, updates, alpha=-lr * _scale(group["scale"], group["update_rms"], shape))
+    def _exchange(self, group: dict[str, Any], parameters: tuple[Tensor, ...]) -> RowExchange:
+        if parameters not in self._exchanges:
+            pieces = [self._rows[parameter].pieces for parameter in parameters]
+            self._exchanges[parameters] = RowExchange(parameters, pieces, group["newton_schulz_steps"])
+        return self._exchanges[parameters]
 
     def _step_adamw(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         beta1, beta2 = group["adamw_betas"]
         adamw(
-            parameters,
-            gradients,
-            [self._state(parameter, "exp_avg") for parameter in parameters],
-            [self._state(parameter, "exp_avg_sq") for parameter in parameters],
+            [local(parameter) for parameter in parameters],
+            [local(gradient) for gradient in gradients],
+            [local(self._state(parameter, "exp_avg")) for parameter in parameters],
+            [local(self._state(parameter, "exp_avg_sq")) for parameter in parameters],
             [],
-            [self._state(parameter, "step") for parameter in parameters],
+            [self._state(parameter, "step", shape=torch.Size()) for parameter in parameters],
             fused=True,
             amsgrad=False,
             beta1=beta1,
@@ -244,14 +253,60 @@ class MuonClip(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def _state(self, parameter: Tensor, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A state tensor of a parameter; zero at first. ``step`` is one number, the others have its shape."""
+    def _state(
+        self, parameter: Tensor, kind: str, dtype: torch.dtype = torch.float32, shape: torch.Size | None = None
+    ) -> Tensor:
+        """A state tensor of a parameter; zero at first. By default it has its shape, and is cut over ranks as it is."""
         state = self.state[parameter]
-        if name not in state:
-            shape = () if name == "step" else parameter.shape
-            state[name] = torch.zeros(shape, device=parameter.device, dtype=dtype)
-        tensor: Tensor = state[name]
+        if kind not in state and shape is None:
+            state[kind] = torch.zeros_like(parameter, dtype=dtype)
+        elif kind not in state:
+            state[kind] = torch.zeros(shape, device=parameter.device, dtype=dtype)
+        tensor: Tensor = state[kind]
         return tensor
+
+    def _state_shape(self, parameter: Tensor, kind: str) -> torch.Size:
+        """``step`` is one number, the others have the parameter's shape. Raises ValueError for what is not kept."""
+        return torch.Size() if kind == "step" else parameter.shape
+
+
+def advance(group: dict[str, Any], momenta: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+    """Move the momenta on; what is to be orthogonalised, element by element as they are stored."""
+    torch._foreach_mul_(momenta, group["momentum"])
+    torch._foreach_add_(momenta, gradients)
+    return torch._foreach_add(gradients, momenta, alpha=group["momentum"]) if group["nesterov"] else momenta
+
+
+def orthogonal_updates(group: dict[str, Any], matrices: Sequence[Tensor]) -> list[Tensor]:
+    """The update at lr 1 for each stack ``[K, N, M]``. Matrices of one shape go through Newton-Schulz together."""
+    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+    for number, matrices_KNM in enumerate(matrices):
+        by_shape[matrices_KNM.shape[1:]].append(number)
+    updates = list(matrices)
+    for shape, members in by_shape.items():
+        update_KNM = newton_schulz(
+            torch.cat([matrices[number] for number in members]),
+            table=group["newton_schulz"],
+            steps=group["newton_schulz_steps"],
+            dtype=DTYPES[group["newton_schulz_dtype"]],
+        ).float()
+        update_KNM *= _scale(group["scale"], group["update_rms"], shape)
+        parts = torch.split(update_KNM, [len(matrices[number]) for number in members])
+        for number, part in zip(members, parts, strict=True):
+            updates[number] = part
+    return updates
+
+
+def apply_updates(group: dict[str, Any], weights: list[Tensor], updates: list[Tensor]) -> None:
+    """Decay the weights and subtract the updates, both times the learning rate. Each weight is a live view."""
+    updates = [update.view(weight.shape) for weight, update in zip(weights, updates, strict=True)]
+    decay = group["lr"] * group["weight_decay"]
+    if group["cautious"]:
+        for weight, update in zip(weights, updates, strict=True):
+            weight.addcmul_(weight, (weight * update >= 0).to(weight.dtype), value=-decay)
+    else:
+        torch._foreach_mul_(weights, 1 - decay)
+    torch._foreach_add_(weights, updates, alpha=-group["lr"])
 
 
 def _scale(rule: Scale, update_rms: float, shape: torch.Size) -> float:
@@ -272,6 +327,10 @@ def _checked_row(name: str, parameter: Tensor, group: Mapping[str, Any]) -> Plan
         )
     if not parameter.numel():
         raise ValueError(f"parameter {name} of shape {list(parameter.shape)} has no elements")
+    try:
+        shard_dim(parameter)
+    except ValueError as error:
+        raise ValueError(f"parameter {name} {error}") from error
     layout: Layout = getattr(parameter, "published", PLAIN_MATRIX)
     if group["algorithm"] == "adamw":
         return PlanRow(name, tuple(parameter.shape), "adamw", (), "its group says so", layout.role)

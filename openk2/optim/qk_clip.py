@@ -11,7 +11,11 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.func import functional_call
+
+from openk2.optim.sharding import local, local_rows
 
 
 @runtime_checkable
@@ -48,18 +52,21 @@ class ClipReport:
 
 
 @torch.no_grad()
-def clip_(modules: Sequence[ClippableAttention], tau: float, alpha: float = 0.5) -> ClipReport:
+def clip_(
+    modules: Sequence[ClippableAttention], tau: float, alpha: float = 0.5, group: dist.ProcessGroup | None = None
+) -> ClipReport:
     """Scale weights in place so that no head's logits pass ``tau``, and reset ``max_logits_H`` (K2 §2.1).
 
     γ = min(1, τ / S_max) for each head; its logits change by exactly γ, of which queries take γ^α. Heads with
     S_max ≤ 0 or not finite are left alone and counted as invalid. Under torch.distributed the maxima are
-    taken over all ranks, in one all-reduce; every rank must hold the same modules.
+    taken over the ranks of ``group``, in one all-reduce; as everywhere in torch, None means all ranks. The ranks of
+    the group must hold the same modules, so a pipeline stage gives its own data-parallel group.
     """
     max_logits_S = torch.cat([module.max_logits_H.float() for module in modules])
     # A NaN must win on every rank alike; MAX over NaN is not defined, over inf it is.
     max_logits_S = max_logits_S.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(max_logits_S, op=dist.ReduceOp.MAX)
+        dist.all_reduce(max_logits_S, op=dist.ReduceOp.MAX, group=group)
 
     finite_S = max_logits_S.isfinite()
     valid_S = finite_S & (max_logits_S > 0)
@@ -76,9 +83,36 @@ def clip_(modules: Sequence[ClippableAttention], tau: float, alpha: float = 0.5)
     sizes = [len(module.max_logits_H) for module in modules]
     for module, gamma_H in zip(modules, torch.split(gamma_S, sizes), strict=True):
         if clipped:
-            _scale_(module.qk_views(), gamma_H, alpha)
+            _scale_module_(module, gamma_H, alpha)
         module.max_logits_H.fill_(-torch.inf)
     return ClipReport(max_logit, int(clipped), len(gamma_S), min_gamma, mean_gamma, int(invalid))
+
+
+class _Views(nn.Module):
+    """Makes ``qk_views`` something that functional_call can call."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self) -> Mapping[str, Tensor]:
+        attention: ClippableAttention = self.attention  # type: ignore[assignment]
+        return attention.qk_views()
+
+
+def _scale_module_(module: ClippableAttention, gamma_H: Tensor, alpha: float) -> None:
+    parameters = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+    cut = {name: weight for name, weight in parameters.items() if isinstance(weight, DTensor)}
+    if not isinstance(module, nn.Module) or not cut:
+        _scale_(module.qk_views(), gamma_H, alpha)
+        return
+    # A head may lie on several ranks, and no view onto a DTensor is live: the module writes the factors of its whole
+    # weights into ones, and every rank takes those of its rows.
+    factors = {name: torch.ones(weight.shape, device=local(weight).device) for name, weight in cut.items()}
+    stand_ins = {f"attention.{name}": factor for name, factor in factors.items()}
+    _scale_(functional_call(_Views(module), stand_ins, ()), gamma_H, alpha)
+    for name, weight in cut.items():
+        local(weight).mul_(factors[name][local_rows(weight)])
 
 
 def _scale_(views: Mapping[str, Tensor], gamma_H: Tensor, alpha: float) -> None:
