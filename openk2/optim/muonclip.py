@@ -258,10 +258,9 @@ class MuonClip(torch.optim.Optimizer):
     ) -> Tensor:
         """A state tensor of a parameter; zero at first. By default it has its shape, and is cut over ranks as it is."""
         state = self.state[parameter]
-        if kind not in state and shape is None:
-            state[kind] = torch.zeros_like(parameter, dtype=dtype)
-        elif kind not in state:
-            state[kind] = torch.zeros(shape, device=parameter.device, dtype=dtype)
+        if kind not in state:
+            alike = torch.zeros_like(parameter, dtype=dtype)
+            state[kind] = alike if shape is None else local(alike).new_zeros(shape)
         tensor: Tensor = state[kind]
         return tensor
 

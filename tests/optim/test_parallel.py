@@ -3,6 +3,7 @@
 Gloo on CPU, fixed data, float32 Newton-Schulz, lr 2e-3. Every case runs in fresh processes that meet in a file.
 """
 
+import multiprocessing
 import time
 from datetime import timedelta
 
@@ -26,13 +27,14 @@ from torch.nn.parallel import DistributedDataParallel
 from openk2.optim.config import OptimConfig
 from openk2.optim.muonclip import MuonClip, NonFiniteGradientError
 from openk2.optim.owners import assign
+from openk2.optim.plan import published_layouts
 from openk2.optim.zero1 import Zero1MuonClip
 
 from .test_muonclip import Small, give_gradients
 
 STEPS = 20
 TIMEOUT = timedelta(seconds=40)
-CONFIG = OptimConfig(lr=2e-3, adamw_lr=1e-3, adamw_eps=1e-5, tau=1.0)
+CONFIG = OptimConfig(lr=2e-3, adamw_lr=1e-3, adamw_eps=1e-5, tau=0.5)
 
 
 class Model(Small):
@@ -45,6 +47,9 @@ class Model(Small):
         experts = torch.einsum("bteo,edo->bted", torch.nn.functional.silu(gate) * up, self.down)
         out = (torch.softmax(x @ self.router.T, -1)[..., None] * experts).sum(2)
         return (out - 1).square().mean() / 100 + (out[..., :12] @ self.kv_b.T).square().mean() / 100
+
+
+LAYOUTS = published_layouts(Model())
 
 
 def data(step):
@@ -98,7 +103,11 @@ def _enter(rank, case, world, folder, arguments):
 def in_processes(case, world, folder, *arguments):
     """Run ``case(rank, world, folder, *arguments)`` on every rank; an error of one is raised here."""
     (folder / "store").unlink(missing_ok=True)
-    context = mp.spawn(_enter, (case, world, folder, arguments), nprocs=world, join=False)
+    # The server has imported torch: its children start at once.
+    multiprocessing.set_forkserver_preload([__name__])
+    context = mp.start_processes(
+        _enter, (case, world, folder, arguments), nprocs=world, join=False, start_method="forkserver"
+    )
     end = time.monotonic() + 2 * TIMEOUT.seconds
     try:
         while not context.join(timeout=1):
@@ -224,7 +233,7 @@ def fsdp(rank, world, folder):
     model = fully_sharded()
     if world == 4:  # 30 rows in chunks of 8; 4 heads of 10 rows in chunks of 10
         assert len(model.kv_b.to_local()) == (6 if rank == 3 else 8)
-    optimizer = MuonClip.for_model(model, CONFIG)
+    optimizer = MuonClip.for_model(model, CONFIG, roles=LAYOUTS)
     train(model, optimizer, share=share_of(rank, world))
     assert isinstance(optimizer.state[model.kv_b]["momentum"], DTensor)
     assert_ends_as(model, alone()[0])
