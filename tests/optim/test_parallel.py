@@ -248,3 +248,68 @@ def fully_sharded():
 @worlds
 def test_fsdp2(world, tmp_path):
     in_processes(fsdp, world, tmp_path)
+
+
+def build(kind):
+    """A model and its optimizer, as a layout makes them."""
+    if kind == "fsdp2":
+        model = fully_sharded()
+        return model, MuonClip.for_model(model, CONFIG, roles=LAYOUTS)
+    model = Model()
+    return model, (Zero1MuonClip if kind == "zero1" else MuonClip).for_model(model, CONFIG)
+
+
+def state_by_name(model, optimizer, folder, number):
+    """All tensors of the state, whole, from all ranks."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    mine = {(names[p], kind): whole(x) for p, kinds in optimizer.state.items() for kind, x in kinds.items()}
+    torch.save(mine, folder / f"state-{number}.pt")
+
+
+def save(rank, world, folder, kind):
+    model, optimizer = build(kind)
+    train(model, optimizer, 3)
+    dcp.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder / "checkpoint")
+    state_by_name(model, optimizer, folder, rank)
+
+
+def load(rank, world, folder, kind):
+    model, optimizer = build(kind)
+    start = {name: whole(parameter.detach()).clone() for name, parameter in model.named_parameters()}
+    wanted = {}
+    for path in folder.glob("state-*.pt"):
+        wanted |= torch.load(path)
+    state = {"optim": get_optimizer_state_dict(model, optimizer)}
+    dcp.load(state, checkpoint_id=folder / "checkpoint")  # of what the checkpoint lacks, it complains
+    options = StateDictOptions(strict=kind != "zero1")  # a rank has no state of what others own
+    set_optimizer_state_dict(model, optimizer, state["optim"], options=options)
+    seen = 0
+    for name, parameter in model.named_parameters():
+        assert torch.equal(whole(parameter.detach()), start[name]), name
+        for kind_, got in optimizer.state[parameter].items():
+            assert torch.equal(whole(got), wanted[name, kind_]), (name, kind_)
+            assert wanted[name, kind_].any()
+            seen += 1
+    count = torch.tensor(seen)
+    if kind == "zero1":
+        dist.all_reduce(count)
+        count -= (world - 1) * 3 * 3  # AdamW's state is on every rank
+    assert count == len(wanted)
+    train(model, optimizer, 1)
+
+
+@pytest.mark.parametrize("kind", ["fsdp2", "zero1"])
+def test_state_saved_by_four_loads_on_two_and_on_one(kind, tmp_path):
+    for world, case in ((4, save), (2, load), (1, load)):
+        in_processes(case, world, tmp_path, kind)
+
+
+def test_state_of_fsdp2_loads_without_ranks(tmp_path):
+    in_processes(save, 2, tmp_path, "fsdp2")
+    model, optimizer = build("plain")
+    state = {"optim": get_optimizer_state_dict(model, optimizer)}
+    dcp.load(state, checkpoint_id=tmp_path / "checkpoint", no_dist=True)
+    set_optimizer_state_dict(model, optimizer, state["optim"])
+    wanted = torch.load(tmp_path / "state-0.pt")
+    assert torch.equal(optimizer.state[model.kv_b]["momentum"], wanted["kv_b", "momentum"])
+    assert wanted["kv_b", "momentum"].any()
