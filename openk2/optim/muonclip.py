@@ -197,15 +197,12 @@ class MuonClip(torch.optim.Optimizer):
         given = [(name, gradient) for name, gradient in given if gradient.numel()]
         norms = torch._foreach_norm([gradient for _, gradient in given], ord=torch.inf)
         finite = torch.stack([norm.isfinite().to(norms[0].device) for norm in norms]).tolist() if norms else []
-        bad = torch.tensor(float(not all(finite)), device=given[0][1].device if given else None)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(bad, op=dist.ReduceOp.MAX, group=self.group)  # ranks with shards must decide alike
-        if not bad:
+        if _everywhere(all(finite), self.param_groups[0]["params"][0].device, self.group):
             return True
         if self.config.nonfinite == "raise":
             names = ", ".join(name for (name, _), fine in zip(given, finite, strict=True) if not fine)
             raise NonFiniteGradientError(
-                f"NaN or infinity in the gradient of {names or 'another rank'}; nothing was updated"
+                f"NaN or infinity in the gradient of {names or 'a parameter of another rank'}; nothing was updated"
             )
         return False
 
@@ -259,14 +256,25 @@ class MuonClip(torch.optim.Optimizer):
         """A state tensor of a parameter; zero at first. By default it has its shape, and is cut over ranks as it is."""
         state = self.state[parameter]
         if kind not in state:
-            alike = torch.zeros_like(parameter, dtype=dtype)
-            state[kind] = alike if shape is None else local(alike).new_zeros(shape)
+            if shape is None:
+                state[kind] = torch.zeros_like(parameter, dtype=dtype)
+            else:
+                state[kind] = torch.zeros(shape, device=parameter.device, dtype=dtype)
         tensor: Tensor = state[kind]
         return tensor
 
     def _state_shape(self, parameter: Tensor, kind: str) -> torch.Size:
         """``step`` is one number, the others have the parameter's shape. Raises ValueError for what is not kept."""
         return torch.Size() if kind == "step" else parameter.shape
+
+
+def _everywhere(fact: bool, device: torch.device, group: dist.ProcessGroup | None) -> bool:
+    """Whether it holds on all ranks: those with parts of one model must decide alike."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return fact
+    holds = torch.tensor(float(fact), device=device)
+    dist.all_reduce(holds, op=dist.ReduceOp.MIN, group=group)
+    return bool(holds)
 
 
 def advance(group: dict[str, Any], momenta: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:

@@ -74,7 +74,8 @@ class RowExchange:
             raise ValueError(f"weights of one parameter group are cut over {len(groups)} meshes: give each its own")
         self._group = groups.pop()
         size, rank = dist.get_world_size(self._group), dist.get_rank(self._group)
-        self._locals = [local(weight) for weight in weights]
+        self._shapes = [local(weight).shape for weight in weights]
+        self._device = weights[0].device
         cuts = []
         for number, weight in enumerate(weights):
             chunk = -(-len(weight) // size)
@@ -83,7 +84,7 @@ class RowExchange:
                 for rows_N in block.matrices(torch.arange(len(weight))[:, None]).squeeze(-1):
                     rank_N = rows_N // chunk
                     elements = (torch.bincount(rank_N, minlength=size) * weight.shape[1]).tolist()
-                    rows_here = (rows_N[rank_N == rank] - rank * chunk).to(self._locals[number].device)
+                    rows_here = (rows_N[rank_N == rank] - rank * chunk).to(self._device)
                     cuts.append(_Cut(number, rows_here, (len(rows_N), weight.shape[1]), elements))
         owners = assign([cost(*cut.shape, steps) for cut in cuts], size)
         # In the order of owners: what goes to rank 0, to rank 1, ...
@@ -107,11 +108,10 @@ class RowExchange:
         """From this rank's own matrices, in the order of ``gather``, the local part ``[L, I]`` for each weight."""
         chunks = [torch.split(x.flatten(), cut.elements) for x, cut in zip(matrices, self._mine, strict=True)]
         parts = [chunk[r] for r in range(len(self._here)) for chunk in chunks]
-        nothing = self._locals[0].new_empty(0)
-        received = self._send(torch.cat(parts) if parts else nothing, self._here, self._away)
+        received = self._send(torch.cat(parts or [torch.empty(0, device=self._device)]), self._here, self._away)
         rank = dist.get_rank(self._group)
         cuts = [cut for owned in self._by_owner for cut in owned]
-        out = [torch.empty_like(weight) for weight in self._locals]
+        out = [torch.empty(shape, device=self._device) for shape in self._shapes]
         for cut, part in zip(cuts, torch.split(received, [cut.elements[rank] for cut in cuts]), strict=True):
             out[cut.weight][cut.rows_N] = part.view(-1, cut.shape[1])
         return out

@@ -96,7 +96,9 @@ class Zero1MuonClip(MuonClip):
             return
         dtype = DTYPES[group["momentum_dtype"]]
         momenta = [self._state(matrix.parameter, matrix.state, dtype, matrix.shape) for matrix in own]
-        gradients = [matrix.of(matrix.parameter.grad) for matrix in own if matrix.parameter.grad is not None]
+        gradients = [
+            matrix.of(matrix.parameter.grad.contiguous()) for matrix in own if matrix.parameter.grad is not None
+        ]
         directions = [x_HRI.flatten(0, 1)[None] for x_HRI in advance(group, momenta, gradients)]
         updates = orthogonal_updates(group, directions)
         apply_updates(group, [matrix.of(matrix.parameter) for matrix in own], updates)
