@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, overload
 
 import torch
@@ -13,13 +11,12 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from openk2.optim.blocks import Layout
-from openk2.optim.config import OptimConfig, Scale
-from openk2.optim.newton_schulz import newton_schulz
+from openk2.optim.config import OptimConfig
+from openk2.optim.muon import DTYPES, advance, apply_updates, orthogonal_updates
 from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
 from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_
 from openk2.optim.sharding import RowExchange, cuts_matrices, local, shard_dim
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
 MUON_SETTINGS = ("momentum", "nesterov", "cautious", "scale", "update_rms", "split", "momentum_dtype")
 NEWTON_SCHULZ_SETTINGS = ("newton_schulz", "newton_schulz_steps", "newton_schulz_dtype")
@@ -38,7 +35,8 @@ class MuonClip(torch.optim.Optimizer):
     then AdamW for what is not Muon's (without weight decay: K2 decays matrices), then QK-Clip. Weights are
     updated in fp32; compute under autocast, or keep fp32 masters. State: ``momentum``, or ``exp_avg``,
     ``exp_avg_sq`` and ``step``. A group holds ``algorithm`` ("muon" or "adamw"), ``lr``, ``initial_lr``,
-    ``weight_decay`` and the settings of its algorithm.
+    ``weight_decay`` and the settings of its algorithm. Parameters may be DTensors cut by ``Shard(0)``, as
+    ``fully_shard`` makes them; their state then is too.
     """
 
     def __init__(
@@ -275,54 +273,6 @@ def _everywhere(fact: bool, device: torch.device, group: dist.ProcessGroup | Non
     holds = torch.tensor(float(fact), device=device)
     dist.all_reduce(holds, op=dist.ReduceOp.MIN, group=group)
     return bool(holds)
-
-
-def advance(group: dict[str, Any], momenta: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
-    """Move the momenta on; what is to be orthogonalised, element by element as they are stored."""
-    torch._foreach_mul_(momenta, group["momentum"])
-    torch._foreach_add_(momenta, gradients)
-    return torch._foreach_add(gradients, momenta, alpha=group["momentum"]) if group["nesterov"] else momenta
-
-
-def orthogonal_updates(group: dict[str, Any], matrices: Sequence[Tensor]) -> list[Tensor]:
-    """The update at lr 1 for each stack ``[K, N, M]``. Matrices of one shape go through Newton-Schulz together."""
-    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
-    for number, matrices_KNM in enumerate(matrices):
-        by_shape[matrices_KNM.shape[1:]].append(number)
-    updates = list(matrices)
-    for shape, members in by_shape.items():
-        update_KNM = newton_schulz(
-            torch.cat([matrices[number] for number in members]),
-            table=group["newton_schulz"],
-            steps=group["newton_schulz_steps"],
-            dtype=DTYPES[group["newton_schulz_dtype"]],
-        ).float()
-        update_KNM *= _scale(group["scale"], group["update_rms"], shape)
-        parts = torch.split(update_KNM, [len(matrices[number]) for number in members])
-        for number, part in zip(members, parts, strict=True):
-            updates[number] = part
-    return updates
-
-
-def apply_updates(group: dict[str, Any], weights: list[Tensor], updates: list[Tensor]) -> None:
-    """Decay the weights and subtract the updates, both times the learning rate. Each weight is a live view."""
-    updates = [update.view(weight.shape) for weight, update in zip(weights, updates, strict=True)]
-    decay = group["lr"] * group["weight_decay"]
-    if group["cautious"]:
-        for weight, update in zip(weights, updates, strict=True):
-            weight.addcmul_(weight, (weight * update >= 0).to(weight.dtype), value=-decay)
-    else:
-        torch._foreach_mul_(weights, 1 - decay)
-    torch._foreach_add_(weights, updates, alpha=-group["lr"])
-
-
-def _scale(rule: Scale, update_rms: float, shape: torch.Size) -> float:
-    """The factor on an update with singular values 1."""
-    rows, columns = shape
-    if rule == "match_rms_adamw":
-        return update_rms * math.sqrt(max(rows, columns))
-    ratio = rows / columns
-    return math.sqrt(ratio if rule == "spectral" else max(1.0, ratio))
 
 
 def _checked_row(name: str, parameter: Tensor, group: Mapping[str, Any]) -> PlanRow:

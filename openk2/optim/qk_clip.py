@@ -12,10 +12,9 @@ from typing import Protocol, runtime_checkable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
-from openk2.optim.sharding import local, local_rows
+from openk2.optim.sharding import is_dtensor, local, local_rows
 
 
 @runtime_checkable
@@ -102,7 +101,7 @@ class _Views(nn.Module):
 
 def _scale_module_(module: ClippableAttention, gamma_H: Tensor, alpha: float) -> None:
     parameters = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
-    cut = {name: weight for name, weight in parameters.items() if isinstance(weight, DTensor)}
+    cut = {name: weight for name, weight in parameters.items() if is_dtensor(weight)}
     if not isinstance(module, nn.Module) or not cut:
         _scale_(module.qk_views(), gamma_H, alpha)
         return

@@ -7,19 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from openk2.optim.blocks import Block
 from openk2.optim.owners import assign, cost
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def is_dtensor(x: Tensor) -> TypeGuard[DTensor]:
+    """Whether a tensor is spread over a mesh of ranks."""
+    # Not isinstance: the import takes a second, and whoever has a DTensor has done it.
+    return hasattr(x, "device_mesh")
+
 
 def local(x: Tensor) -> Tensor:
     """What of a tensor lies on this rank, live; a plain tensor is all here."""
-    return x.to_local() if isinstance(x, DTensor) else x
+    return x.to_local() if is_dtensor(x) else x
 
 
 def shard_dim(x: Tensor) -> int | None:
@@ -27,7 +36,7 @@ def shard_dim(x: Tensor) -> int | None:
 
     Raises ValueError for any other way to cut; the message wants the parameter's name in front.
     """
-    if not isinstance(x, DTensor):
+    if not is_dtensor(x):
         return None
     cut = [number for number, placement in enumerate(x.placements) if not placement.is_replicate()]
     if len(cut) > 1 or (cut and not x.placements[cut[0]].is_shard(0)):
@@ -40,7 +49,7 @@ def local_rows(x: Tensor) -> slice:
     dim = shard_dim(x)
     if dim is None:
         return slice(0, len(x))
-    assert isinstance(x, DTensor)
+    assert is_dtensor(x)
     size, rank = x.device_mesh.size(dim), x.device_mesh.get_local_rank(dim)
     chunk = -(-len(x) // size)
     return slice(min(len(x), rank * chunk), min(len(x), (rank + 1) * chunk))
@@ -69,7 +78,7 @@ class RowExchange:
 
     def __init__(self, weights: Sequence[Tensor], pieces: Sequence[tuple[Block, ...]], steps: int) -> None:
         """``weights`` are DTensors ``[O, I]`` on one mesh, ``pieces`` the blocks of each."""
-        groups = {weight.device_mesh.get_group(shard_dim(weight)) for weight in weights if isinstance(weight, DTensor)}
+        groups = {weight.device_mesh.get_group(shard_dim(weight)) for weight in weights if is_dtensor(weight)}
         if len(groups) != 1:
             raise ValueError(f"weights of one parameter group are cut over {len(groups)} meshes: give each its own")
         self._group = groups.pop()

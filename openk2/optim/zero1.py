@@ -13,11 +13,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from openk2.optim.blocks import Block
-from openk2.optim.muonclip import DTYPES, MuonClip, advance, apply_updates, orthogonal_updates
+from openk2.optim.muon import DTYPES, advance, apply_updates, orthogonal_updates
+from openk2.optim.muonclip import MuonClip
 from openk2.optim.owners import assign, cost
+from openk2.optim.sharding import is_dtensor
 
 # Weights that travel at once. The ones after them are computed meanwhile, so twice as many wait in buffers.
 BUCKET_ELEMENTS = 2**26
@@ -69,7 +70,7 @@ class Zero1MuonClip(MuonClip):
             raise RuntimeError("Zero1MuonClip shares work among ranks: call torch.distributed.init_process_group first")
         super().add_param_group(param_group)
         for parameter in self.param_groups[-1]["params"]:
-            if isinstance(parameter, DTensor):
+            if is_dtensor(parameter):
                 self.param_groups.pop()
                 name = self._rows[parameter].name
                 raise ValueError(f"parameter {name} is a DTensor, whose work is shared already: use MuonClip")

@@ -434,6 +434,7 @@ def test_state_saved_by_four_loads_on_two_and_on_one(kind, tmp_path):
         in_processes(case, world, tmp_path, kind)
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_state_of_fsdp2_loads_without_ranks(tmp_path):
     in_processes(save, 2, tmp_path, "fsdp2")
     model, optimizer = build("plain")
