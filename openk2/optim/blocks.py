@@ -50,6 +50,11 @@ class Block:
         per_head = torch.unflatten(x, -2, (self.heads, -1))
         return per_head[..., self.start : self.stop, :]
 
+    def each(self, x: Tensor) -> Tensor:
+        """``x [..., O, I]``, contiguous, gives the block's matrices, live, as ``[K, H, R, I]``: N = H·R, see below."""
+        heads = 1 if self.apart else self.heads
+        return self.view(x).view(-1, heads, self.stop - self.start, x.shape[-1])
+
     def matrices(self, x: Tensor) -> Tensor:
         """``x [..., O, I]`` gives the block's matrices ``[K, N, I]``: K over leading dimensions and heads apart."""
         rows = self.stop - self.start

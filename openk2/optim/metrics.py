@@ -1,4 +1,4 @@
-"""Numbers that tell how an optimizer's matrices look: spread of singular values, distance from orthogonal.
+"""Numbers that tell how matrices and their updates look: spread of singular values, distance from orthogonal, size.
 
 Shapes: ``...`` leading dimensions (experts), N rows, M columns.
 """
@@ -6,9 +6,14 @@ Shapes: ``...`` leading dimensions (experts), N rows, M columns.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from openk2.optim.muonclip import MuonClip
 
 
 def svd_entropy(x: Tensor) -> Tensor:
@@ -35,3 +40,40 @@ def orthogonality_error(x: Tensor) -> Tensor:
     gram.diagonal(dim1=-2, dim2=-1).sub_(1.0)
     error: Tensor = torch.linalg.matrix_norm(gram) / math.sqrt(gram.shape[-1])
     return error
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMetrics:
+    """How Muon's update of a block looked at lr 1; means over its matrices."""
+
+    parameter: str
+    block: str
+    rms: float
+    orthogonality_error: float
+    effective_rank: float
+
+
+@contextmanager
+def update_metrics(optimizer: MuonClip) -> Iterator[list[UpdateMetrics]]:
+    """Inside the block, measure the update of every step; costs an SVD for each matrix.
+
+    ``with update_metrics(optimizer) as rows: optimizer.step()`` leaves a row for every block in ``rows``.
+    """
+    rows: list[UpdateMetrics] = []
+
+    def look(parameter: str, block: str, update_KNM: Tensor, scale: float) -> None:
+        rows.append(
+            UpdateMetrics(
+                parameter,
+                block,
+                rms=scale * float(update_KNM.square().mean().sqrt()),
+                orthogonality_error=float(orthogonality_error(update_KNM).mean()),
+                effective_rank=float(effective_rank(update_KNM).mean()),
+            )
+        )
+
+    handle = optimizer.register_update_hook(look)
+    try:
+        yield rows
+    finally:
+        handle.remove()

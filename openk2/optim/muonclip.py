@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, overload
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+from torch.utils.hooks import RemovableHandle
 
 from openk2.optim.blocks import Layout
-from openk2.optim.config import OptimConfig, Scale
-from openk2.optim.newton_schulz import newton_schulz
+from openk2.optim.config import OptimConfig
+from openk2.optim.muon import DTYPES, advance, apply_updates, orthogonal_updates, scale_of
 from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
 from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_, clippable
+from openk2.optim.sharding import RowExchange, cuts_matrices, local, shard_dim
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
 MUON_SETTINGS = ("momentum", "nesterov", "cautious", "scale", "update_rms", "split", "momentum_dtype")
 NEWTON_SCHULZ_SETTINGS = ("newton_schulz", "newton_schulz_steps", "newton_schulz_dtype")
 ADAMW_SETTINGS = ("adamw_betas", "adamw_eps")
+
+
+UpdateHook = Callable[[str, str, Tensor, float], None]
 
 
 class NonFiniteGradientError(FloatingPointError):
@@ -36,7 +40,8 @@ class MuonClip(torch.optim.Optimizer):
     then AdamW for what is not Muon's (without weight decay: K2 decays matrices), then QK-Clip. Weights are
     updated in fp32; compute under autocast, or keep fp32 masters. State: ``momentum``, or ``exp_avg``,
     ``exp_avg_sq`` and ``step``. A group holds ``algorithm`` ("muon" or "adamw"), ``lr``, ``initial_lr``,
-    ``weight_decay`` and the settings of its algorithm.
+    ``weight_decay`` and the settings of its algorithm. Parameters may be DTensors cut by ``Shard(0)``, as
+    ``fully_shard`` makes them; their state then is too.
     """
 
     def __init__(
@@ -45,12 +50,14 @@ class MuonClip(torch.optim.Optimizer):
         config: OptimConfig | None = None,
         *,
         attention: Iterable[ClippableAttention] = (),
+        group: dist.ProcessGroup | None = None,
         **settings: Any,
     ) -> None:
         """``params`` as in torch.optim, groups with their ``algorithm``; see ``for_model`` for a whole model.
 
         ``settings`` are fields of ``OptimConfig``, or a ``config`` has them all. ``attention`` is clipped after every
         step. A parameter on Muon may publish its layout (see ``Layout``); else it is one matrix, or a stack of them.
+        ``group`` are the ranks that hold the same modules, by default all: the clip takes its maxima over them.
         Raises ValueError, naming the parameter, for one that its algorithm cannot update.
         """
         if config is not None and settings:
@@ -58,9 +65,12 @@ class MuonClip(torch.optim.Optimizer):
         self.config = config or OptimConfig(**settings)
         self.last_clip: ClipReport | None = None
         self.skipped_steps = 0
+        self.group = group
         self._attention = tuple(attention)
+        self._exchanges: dict[tuple[Tensor, ...], RowExchange] = {}
         self._rows: dict[Tensor, PlanRow] = {}
         self._left_out: tuple[PlanRow, ...] = ()
+        self._update_hooks: OrderedDict[int, UpdateHook] = OrderedDict()
         super().__init__(params, {"algorithm": "muon"})
 
     @classmethod
@@ -70,12 +80,14 @@ class MuonClip(torch.optim.Optimizer):
         config: OptimConfig | None = None,
         *,
         roles: Mapping[str, str | Layout] | None = None,
+        group: dist.ProcessGroup | None = None,
         **settings: Any,
     ) -> Self:
         """An optimizer for all parameters of a model, each sorted as ``plan`` says, and its attention modules.
 
         ``MuonClip.for_model(model, lr=2e-4, adamw_lr=1e-4)``. ``roles`` names what a model does not publish, by
         patterns of parameter names: ``{"*.experts.*": "experts", "*.mlp.gate.weight": "router"}``.
+        ``group`` as in the constructor.
         Raises ValueError for a parameter that fits no rule, and where QK-Clip is on but nothing can be clipped.
         """
         if config is not None and settings:
@@ -100,7 +112,7 @@ class MuonClip(torch.optim.Optimizer):
                 groups[-1] |= {"lr": config.router_lr} if router else {}
         if not groups:
             raise ValueError(f"{type(model).__name__} has no parameter that takes a gradient")
-        optimizer = cls(groups, config, attention=attention)
+        optimizer = cls(groups, config, attention=attention, group=group)
         optimizer._rows = {parameters[row.name]: row for row in rows if row.algorithm != "frozen"}
         optimizer._left_out = tuple(row for row in rows if row.algorithm == "frozen")
         return optimizer
@@ -137,6 +149,16 @@ class MuonClip(torch.optim.Optimizer):
         """One row for each parameter: name, shape, algorithm, matrices, why. Printed, a table."""
         return Plan([*self._rows.values(), *self._left_out])
 
+    def register_update_hook(self, hook: UpdateHook) -> RemovableHandle:
+        """Have ``hook`` see Muon's updates of every step, as long as the handle is not removed.
+
+        It gets the parameter's name, the block's, the orthogonal matrices ``[K, N, M]`` and the factor they are scaled
+        with. Of weights whose matrices are cut over ranks nothing is seen.
+        """
+        handle = RemovableHandle(self._update_hooks)
+        self._update_hooks[handle.id] = hook
+        return handle
+
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` × its peak."""
         for group in self.param_groups:
@@ -165,7 +187,12 @@ class MuonClip(torch.optim.Optimizer):
         c = self.config
         if self._attention and c.tau is not None:
             self.last_clip = clip_(
-                self._attention, c.tau, c.qk_clip_alpha, per=c.qk_clip_per, tau_over_median=c.tau_over_median
+                self._attention,
+                c.tau,
+                c.qk_clip_alpha,
+                per=c.qk_clip_per,
+                tau_over_median=c.tau_over_median,
+                group=self.group,
             )
         return loss
 
@@ -175,73 +202,75 @@ class MuonClip(torch.optim.Optimizer):
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
         for parameter, number in zip(parameters, numbers, strict=False):
             for kind, tensor in state_dict["state"].get(number, {}).items():
-                if tensor.ndim and tensor.shape != parameter.shape:
+                wanted = self._state_shape(parameter, kind)
+                if tensor.shape != wanted:
                     raise ValueError(
                         f"{kind} of {self._rows[parameter].name} has shape {list(tensor.shape)} in the state, "
-                        f"the parameter {list(parameter.shape)}"
+                        f"the parameter {list(wanted)}"
                     )
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for parameter in group["params"]:
                 # Torch gives every state its parameter's dtype.
-                if "momentum" in self.state[parameter]:
-                    momentum: Tensor = self.state[parameter]["momentum"]
-                    self.state[parameter]["momentum"] = momentum.to(DTYPES[group["momentum_dtype"]])
+                state: dict[str, Tensor] = self.state[parameter]
+                for kind in state:
+                    if kind.startswith("momentum"):
+                        state[kind] = state[kind].to(DTYPES[group["momentum_dtype"]])
 
     def _gradients_are_finite(self) -> bool:
-        """False when a gradient is not; raises where that is what the config asks for."""
+        """False when a gradient of any rank of the group is not; raises where that is what the config asks for."""
         named = [(self._rows[p].name, p.grad) for group in self.param_groups for p in group["params"]]
-        given = [(name, gradient) for name, gradient in named if gradient is not None]
+        given = [(name, local(gradient)) for name, gradient in named if gradient is not None]
+        given = [(name, gradient) for name, gradient in given if gradient.numel()]
         norms = torch._foreach_norm([gradient for _, gradient in given], ord=torch.inf)
         finite = torch.stack([norm.isfinite().to(norms[0].device) for norm in norms]).tolist() if norms else []
-        if all(finite):
+        if _everywhere(all(finite), self.param_groups[0]["params"][0].device, self.group):
             return True
         if self.config.nonfinite == "raise":
             names = ", ".join(name for (name, _), fine in zip(given, finite, strict=True) if not fine)
-            raise NonFiniteGradientError(f"NaN or infinity in the gradient of {names}; nothing was updated")
+            raise NonFiniteGradientError(
+                f"NaN or infinity in the gradient of {names or 'a parameter of another rank'}; nothing was updated"
+            )
         return False
 
     def _step_muon(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        momenta = [self._state(p, "momentum", DTYPES[group["momentum_dtype"]]) for p in parameters]
-        torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_add_(momenta, gradients)
-        directions: Sequence[Tensor] = momenta
-        if group["nesterov"]:
-            directions = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
-        lr, decay = group["lr"], group["lr"] * group["weight_decay"]
-        if not group["cautious"]:
-            torch._foreach_mul_(parameters, 1 - decay)
+        weights = [local(parameter) for parameter in parameters]
+        momenta = [local(self._state(p, "momentum", DTYPES[group["momentum_dtype"]])) for p in parameters]
+        directions = advance(group, momenta, [local(gradient) for gradient in gradients])
+        # Whose rows lie on several ranks travels to be orthogonalised whole; the rest is whole where it is.
+        cut = [number for number, parameter in enumerate(parameters) if cuts_matrices(parameter)]
+        whole = [number for number, weight in enumerate(weights) if number not in set(cut) and weight.numel()]
+        blocks = [(number, block) for number in whole for block in self._rows[parameters[number]].pieces]
+        targets = [block.view(weights[number]) for number, block in blocks]
+        matrices = [block.matrices(directions[number]) for number, block in blocks]
+        if cut:
+            exchange = self._exchange(group, tuple(parameters[number] for number in cut))
+            matrices += exchange.gather([directions[number] for number in cut])
+        updates = orthogonal_updates(group, matrices)
+        for hook in self._update_hooks.values():
+            for (number, block), update_KNM in zip(blocks, updates, strict=False):
+                scale = scale_of(group["scale"], group["update_rms"], update_KNM.shape[1:])
+                hook(self._rows[parameters[number]].name, block.name, update_KNM / scale, scale)
+        if cut:
+            updates[len(targets) :] = exchange.scatter(updates[len(targets) :])
+            targets += [weights[number] for number in cut]
+        apply_updates(group, targets, updates)
 
-        # Matrices of one shape, wherever in the model they are, go through Newton-Schulz together.
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter, direction in zip(parameters, directions, strict=True):
-            for block in self._rows[parameter].pieces:
-                matrices_KNM = block.matrices(direction)
-                by_shape[matrices_KNM.shape[1:]].append((block.view(parameter), matrices_KNM))
-        for shape, members in by_shape.items():
-            weights = [weight for weight, _ in members]
-            update_KNM = newton_schulz(
-                torch.cat([matrices_KNM for _, matrices_KNM in members]),
-                table=group["newton_schulz"],
-                steps=group["newton_schulz_steps"],
-                dtype=DTYPES[group["newton_schulz_dtype"]],
-            ).float()
-            parts = torch.split(update_KNM, [len(matrices_KNM) for _, matrices_KNM in members])
-            updates = [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
-            if group["cautious"]:
-                for weight, update in zip(weights, updates, strict=True):
-                    weight.addcmul_(weight, (weight * update >= 0).to(weight.dtype), value=-decay)
-            torch._foreach_add_(weights, updates, alpha=-lr * _scale(group["scale"], group["update_rms"], shape))
+    def _exchange(self, group: dict[str, Any], parameters: tuple[Tensor, ...]) -> RowExchange:
+        if parameters not in self._exchanges:
+            pieces = [self._rows[parameter].pieces for parameter in parameters]
+            self._exchanges[parameters] = RowExchange(parameters, pieces, group["newton_schulz_steps"])
+        return self._exchanges[parameters]
 
     def _step_adamw(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         beta1, beta2 = group["adamw_betas"]
         adamw(
-            parameters,
-            gradients,
-            [self._state(parameter, "exp_avg") for parameter in parameters],
-            [self._state(parameter, "exp_avg_sq") for parameter in parameters],
+            [local(parameter) for parameter in parameters],
+            [local(gradient) for gradient in gradients],
+            [local(self._state(parameter, "exp_avg")) for parameter in parameters],
+            [local(self._state(parameter, "exp_avg_sq")) for parameter in parameters],
             [],
-            [self._state(parameter, "step") for parameter in parameters],
+            [self._state(parameter, "step", shape=torch.Size()) for parameter in parameters],
             fused=True,
             amsgrad=False,
             beta1=beta1,
@@ -252,23 +281,31 @@ class MuonClip(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def _state(self, parameter: Tensor, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A state tensor of a parameter; zero at first. ``step`` is one number, the others have its shape."""
+    def _state(
+        self, parameter: Tensor, kind: str, dtype: torch.dtype = torch.float32, shape: torch.Size | None = None
+    ) -> Tensor:
+        """A state tensor of a parameter; zero at first. By default it has its shape, and is cut over ranks as it is."""
         state = self.state[parameter]
-        if name not in state:
-            shape = () if name == "step" else parameter.shape
-            state[name] = torch.zeros(shape, device=parameter.device, dtype=dtype)
-        tensor: Tensor = state[name]
+        if kind not in state:
+            if shape is None:
+                state[kind] = torch.zeros_like(parameter, dtype=dtype)
+            else:
+                state[kind] = torch.zeros(shape, device=parameter.device, dtype=dtype)
+        tensor: Tensor = state[kind]
         return tensor
 
+    def _state_shape(self, parameter: Tensor, kind: str) -> torch.Size:
+        """``step`` is one number, the others have the parameter's shape. Raises ValueError for what is not kept."""
+        return torch.Size() if kind == "step" else parameter.shape
 
-def _scale(rule: Scale, update_rms: float, shape: torch.Size) -> float:
-    """The factor on an update with singular values 1."""
-    rows, columns = shape
-    if rule == "match_rms_adamw":
-        return update_rms * math.sqrt(max(rows, columns))
-    ratio = rows / columns
-    return math.sqrt(ratio if rule == "spectral" else max(1.0, ratio))
+
+def _everywhere(fact: bool, device: torch.device, group: dist.ProcessGroup | None) -> bool:
+    """Whether it holds on all ranks: those with parts of one model must decide alike."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return fact
+    holds = torch.tensor(float(fact), device=device)
+    dist.all_reduce(holds, op=dist.ReduceOp.MIN, group=group)
+    return bool(holds)
 
 
 def _checked_row(name: str, parameter: Tensor, group: Mapping[str, Any]) -> PlanRow:
@@ -280,6 +317,10 @@ def _checked_row(name: str, parameter: Tensor, group: Mapping[str, Any]) -> Plan
         )
     if not parameter.numel():
         raise ValueError(f"parameter {name} of shape {list(parameter.shape)} has no elements")
+    try:
+        shard_dim(parameter)
+    except ValueError as error:
+        raise ValueError(f"parameter {name} {error}") from error
     layout: Layout = getattr(parameter, "published", PLAIN_MATRIX)
     if group["algorithm"] == "adamw":
         return PlanRow(name, tuple(parameter.shape), "adamw", (), "its group says so", layout.role)

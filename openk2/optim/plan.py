@@ -98,6 +98,15 @@ def plan(model: nn.Module, split: Split, roles: Mapping[str, str | Layout] | Non
     return Plan(rows)
 
 
+def published_layouts(model: nn.Module) -> dict[str, Layout]:
+    """What the parameters of a model publish, by name, to give to ``plan`` as ``roles``.
+
+    Taken before ``fully_shard``, which makes new parameters without it.
+    """
+    named = ((name, getattr(parameter, "published", None)) for name, parameter in model.named_parameters())
+    return {name: layout for name, layout in named if layout is not None}
+
+
 def row_of(name: str, parameter: Tensor, layout: Layout, why: str, split: Split) -> PlanRow:
     """The row of a parameter with a known layout. Raises ValueError, naming it, where shape and layout disagree."""
     shape = tuple(parameter.shape)

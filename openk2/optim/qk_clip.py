@@ -13,6 +13,9 @@ from typing import Literal, Protocol, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from openk2.optim.sharding import is_dtensor, local, local_rows
 
 Per = Literal["head", "layer"]
 
@@ -106,20 +109,22 @@ def clip_(
     *,
     per: Per = "head",
     tau_over_median: float | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> ClipReport:
     """Scale weights in place so that no head's logits pass ``tau``, and reset ``max_logits_H`` (K2 §2.1).
 
     γ = min(1, τ / S_max) for each head; its logits change by exactly γ, of which queries take γ^α. Heads with
     S_max ≤ 0 or not finite count as invalid and have γ = 1. ``per`` "layer": all heads of a module take its smallest
     γ, the naive clip of the paper. ``tau_over_median``: the limit is at least so many times the median of all heads'
-    finite maxima. Under torch.distributed the maxima are taken over all ranks, in one all-reduce; every rank must
-    hold the same modules. Waits for no device.
+    finite maxima. Under torch.distributed the maxima are taken over the ranks of ``group``, in one all-reduce; as
+    everywhere in torch, None means all ranks. They must hold the same modules, so a pipeline stage gives its own
+    data-parallel group. Waits for no device.
     """
     max_logits_S = torch.cat([module.max_logits_H.float() for module in modules])
     # A NaN must win on every rank alike; MAX over NaN is not defined, over inf it is.
     max_logits_S = max_logits_S.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(max_logits_S, op=dist.ReduceOp.MAX)
+        dist.all_reduce(max_logits_S, op=dist.ReduceOp.MAX, group=group)
 
     limit = max_logits_S.new_full((), tau)
     if tau_over_median is not None:
@@ -130,7 +135,7 @@ def clip_(
         gammas_H = [gamma_H.amin().expand_as(gamma_H) for gamma_H in gammas_H]
     for module, gamma_H in zip(modules, gammas_H, strict=True):
         # Also where every γ is 1, which changes no bit: to ask first would wait for the device.
-        _scale_(module.qk_views(), gamma_H, alpha)
+        _scale_module_(module, gamma_H, alpha)
         module.max_logits_H.fill_(-torch.inf)
     return ClipReport(max_logits_S, torch.cat(gammas_H))
 
@@ -144,6 +149,33 @@ def _median(max_logits_S: Tensor) -> Tensor:
     finite_S = max_logits_S.isfinite()
     ordered_S = max_logits_S.where(finite_S, torch.inf).sort().values
     return ordered_S.take((finite_S.sum() - 1).clamp(min=0) // 2)
+
+
+class _Views(nn.Module):
+    """Makes ``qk_views`` something that functional_call can call."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self) -> Mapping[str, Tensor]:
+        attention: ClippableAttention = self.attention  # type: ignore[assignment]
+        return attention.qk_views()
+
+
+def _scale_module_(module: ClippableAttention, gamma_H: Tensor, alpha: float) -> None:
+    parameters = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+    cut = {name: weight for name, weight in parameters.items() if is_dtensor(weight)}
+    if not isinstance(module, nn.Module) or not cut:
+        _scale_(module.qk_views(), gamma_H, alpha)
+        return
+    # A head may lie on several ranks, and no view onto a DTensor is live: the module writes the factors of its whole
+    # weights into ones, and every rank takes those of its rows.
+    factors = {name: torch.ones(weight.shape, device=local(weight).device) for name, weight in cut.items()}
+    stand_ins = {f"attention.{name}": factor for name, factor in factors.items()}
+    _scale_(functional_call(_Views(module), stand_ins, ()), gamma_H, alpha)
+    for name, weight in cut.items():
+        local(weight).mul_(factors[name][local_rows(weight)])
 
 
 def _scale_(views: Mapping[str, Tensor], gamma_H: Tensor, alpha: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from openk2.optim.muonclip import MuonClip
@@ -30,6 +31,7 @@ class QKClip:
         *,
         per: Per = "head",
         tau_over_median: float | None = None,
+        group: dist.ProcessGroup | None = None,
     ) -> None:
         """Raises ValueError for a MuonClip that clips itself, and for a model without attention that can be clipped."""
         if isinstance(optimizer, MuonClip) and optimizer.clips:
@@ -47,7 +49,7 @@ class QKClip:
             )
 
         def clip(*_: Any) -> None:
-            self.last_clip = clip_(attention, tau, alpha, per=per, tau_over_median=tau_over_median)
+            self.last_clip = clip_(attention, tau, alpha, per=per, tau_over_median=tau_over_median, group=group)
 
         self._undo.append(optimizer.register_step_post_hook(clip).remove)
 
