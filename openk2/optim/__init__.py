@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from openk2.optim.config import OptimConfig as OptimConfig
     from openk2.optim.muonclip import MuonClip as MuonClip
     from openk2.optim.qk_clip_hook import QKClip as QKClip
+    from openk2.optim.zero1 import Zero1MuonClip as Zero1MuonClip
 
 # Loaded when asked for: recipes read the configuration without torch.
-_HOMES = {"MuonClip": "muonclip", "OptimConfig": "config", "QKClip": "qk_clip_hook"}
+_HOMES = {"MuonClip": "muonclip", "OptimConfig": "config", "QKClip": "qk_clip_hook", "Zero1MuonClip": "zero1"}
 
 
 def __getattr__(name: str) -> Any:

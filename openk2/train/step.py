@@ -17,6 +17,7 @@ from torch import Tensor
 
 from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
+from openk2.optim.qk_clip import ClipReport
 from openk2.text.packing import Rows
 from openk2.train.objective import cross_entropy
 from openk2.train.replicas import Replicas
@@ -124,10 +125,23 @@ def training_step(
     optimizer.step()
     metrics["lr"] = optimizer.param_groups[0]["lr"]
     if optimizer.last_clip is not None:
-        metrics["max_logit"] = optimizer.last_clip.max_logit
-        metrics["clipped_heads"] = optimizer.last_clip.clipped_heads
-        metrics["num_heads"] = optimizer.last_clip.num_heads
+        metrics |= _clip_metrics(model, optimizer.last_clip)
     routers = model.routers()
     if routers:
         metrics["expert_load"] = max(router.rebalance(balance_rate) for router in routers)
     return metrics
+
+
+def _clip_metrics(model: Transformer, report: ClipReport) -> dict[str, float]:
+    """What the clip saw and did: in all, and the largest logit of each layer."""
+    attentions = model.attentions()
+    tops = report.max_logits_S.split([len(attention.max_logits_H) for attention in attentions])
+    by_layer = torch.stack([top_H.max() for top_H in tops]).tolist()
+    told = {f"max_logit/layer {a.layer}": top for a, top in zip(attentions, by_layer, strict=True)}
+    return {
+        "max_logit": report.max_logit,
+        "clipped_heads": report.clipped_heads,
+        "num_heads": report.num_heads,
+        "min_gamma": report.min_gamma,
+        **told,
+    }

@@ -24,7 +24,10 @@ MAX_TEXT = 4000
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One metric as a chart: whether it is noisy, and whether its axis begins at zero."""
+    """One metric as a chart: whether it is noisy, and whether its axis begins at zero.
+
+    A metric that ends in a slash is a family: each of its members is a line.
+    """
 
     label: str
     metric: str
@@ -38,6 +41,7 @@ CHARTS = (
     Chart("Share of rollouts that pass", "pass_rate", noisy=True, from_zero=True),
     Chart("Learning rate", "lr", from_zero=True),
     Chart("Largest attention logit", "max_logit", from_zero=True),
+    Chart("Largest attention logit, a line for each layer", "max_logit/", from_zero=True),
     Chart("Heads clipped by QK-Clip", "clipped_heads", from_zero=True),
     Chart("Expert load, max over mean", "expert_load", noisy=True),
     Chart("Response length, tokens", "response_tokens", noisy=True),
@@ -187,7 +191,8 @@ def _panel(title: str, names: tuple[str, ...], metrics: dict[str, list[JSON]]) -
         series = [
             Series(TRAINING[stage], line, f"stage-{stage}")
             for stage in stages
-            if (line := [(s["step"], s[chart.metric]) for s in metrics[stage] if s.get(chart.metric) is not None])
+            for metric in _members(chart.metric, metrics[stage])
+            if (line := [(s["step"], s[metric]) for s in metrics[stage] if s.get(metric) is not None])
         ]
         svg = line_chart(series, label=f"{title}: {chart.label}", smooth=chart.noisy, from_zero=chart.from_zero)
         if svg:
@@ -197,6 +202,11 @@ def _panel(title: str, names: tuple[str, ...], metrics: dict[str, list[JSON]]) -
             charts.append({"label": chart.label, "svg": svg, "last": f"{last}{note}"})
     legend = [(TRAINING[stage], f"stage-{stage}") for stage in stages] if len(stages) > 1 else []
     return {"title": title, "charts": charts, "legend": legend}
+
+
+def _members(metric: str, steps: list[JSON]) -> list[str]:
+    """The metric itself, or those of its family that the last step has."""
+    return [key for key in steps[-1] if key.startswith(metric)] if metric.endswith("/") else [metric]
 
 
 def _example(example: Example) -> JSON:

@@ -85,6 +85,9 @@ def test_steps_lower_the_loss_and_tell_what_happened(model: Transformer, cpu: Co
         told.append(training_step(Replicas(model, 1), optimizer, losses, lr_factor=1.0, balance_rate=1e-2))
     assert told[-1]["loss"] < 0.5 * told[0]["loss"]
     assert told[0]["num_heads"] == 4
+    by_layer = [told[0][f"max_logit/layer {layer}"] for layer in model.layers]
+    assert max(by_layer) == told[0]["max_logit"]
+    assert len(set(by_layer)) == len(model.layers) > 1
     assert told[0]["expert_load"] >= 1.0
     assert all(torch.equal(r.load_E, torch.zeros_like(r.load_E)) for r in model.routers())
 
