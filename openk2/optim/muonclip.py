@@ -16,7 +16,7 @@ from openk2.optim.blocks import Layout
 from openk2.optim.config import OptimConfig
 from openk2.optim.muon import DTYPES, advance, apply_updates, orthogonal_updates, scale_of
 from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
-from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_, clippable
+from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_, clippable, forget
 from openk2.optim.sharding import RowExchange, cuts_matrices, local, shard_dim
 
 # What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
@@ -134,16 +134,20 @@ class MuonClip(torch.optim.Optimizer):
         group.setdefault("initial_lr", group["lr"])
         names = group.get("param_names") or [f"{len(self._rows) + i}" for i in range(len(group["params"]))]
         try:
-            for name, parameter in zip(names, group["params"], strict=True):
-                self._rows.setdefault(parameter, _checked_row(name, parameter, group))
+            rows = [_checked_row(name, p, group) for name, p in zip(names, group["params"], strict=True)]
         except ValueError:
             self.param_groups.pop()
             raise
+        self._rows |= dict(zip(group["params"], rows, strict=True))
 
     @property
     def clips(self) -> bool:
         """Whether a step ends with QK-Clip: there is a τ, and attention to clip."""
         return self.config.tau is not None and bool(self._attention)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        """Refuse to be copied or pickled: the parameters of the copy would not be the model's."""
+        raise TypeError("MuonClip is not copied or pickled: load its state_dict() into a new one for the other model")
 
     def plan(self) -> Plan:
         """One row for each parameter: name, shape, algorithm, matrices, why. Printed, a table."""
@@ -177,6 +181,7 @@ class MuonClip(torch.optim.Optimizer):
                 loss = closure()
         if self.config.nonfinite != "propagate" and not self._gradients_are_finite():
             self.skipped_steps += 1
+            forget(self._attention)
             return loss
         for group in self.param_groups:
             parameters: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -222,7 +227,7 @@ class MuonClip(torch.optim.Optimizer):
         named = [(self._rows[p].name, p.grad) for group in self.param_groups for p in group["params"]]
         given = [(name, local(gradient)) for name, gradient in named if gradient is not None]
         given = [(name, gradient) for name, gradient in given if gradient.numel()]
-        norms = torch._foreach_norm([gradient for _, gradient in given], ord=torch.inf)
+        norms = torch._foreach_norm([gradient for _, gradient in given], ord=torch.inf) if given else []
         finite = torch.stack([norm.isfinite().to(norms[0].device) for norm in norms]).tolist() if norms else []
         if _everywhere(all(finite), self.param_groups[0]["params"][0].device, self.group):
             return True

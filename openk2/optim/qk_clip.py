@@ -140,6 +140,12 @@ def clip_(
     return ClipReport(max_logits_S, torch.cat(gammas_H))
 
 
+def forget(modules: Sequence[ClippableAttention]) -> None:
+    """Reset the maxima without a clip, after a step that was not taken."""
+    for module in modules:
+        module.max_logits_H.fill_(-torch.inf)
+
+
 def _valid(max_logits_S: Tensor) -> Tensor:
     return max_logits_S.isfinite() & (max_logits_S > 0)
 

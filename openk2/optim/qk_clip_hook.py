@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from openk2.optim.muonclip import MuonClip
-from openk2.optim.qk_clip import ClipReport, Per, clip_, clippable
+from openk2.optim.qk_clip import ClipReport, Per, clip_, clippable, forget
 
 
 class QKClip:
@@ -34,6 +34,8 @@ class QKClip:
         group: dist.ProcessGroup | None = None,
     ) -> None:
         """Raises ValueError for a MuonClip that clips itself, and for a model without attention that can be clipped."""
+        if not tau > 0 or not 0 <= alpha <= 1 or per not in ("head", "layer"):
+            raise ValueError(f"tau is above 0, alpha in [0, 1], per head or layer; got {tau}, {alpha}, {per}")
         if isinstance(optimizer, MuonClip) and optimizer.clips:
             raise ValueError("this MuonClip clips already: make it with tau=None, or leave QKClip away")
         self.last_clip: ClipReport | None = None
@@ -48,10 +50,21 @@ class QKClip:
                 f"no module of {type(model).__name__} has max_logits_H and qk_views(): see ClippableAttention"
             )
 
+        skipped = 0
+
         def clip(*_: Any) -> None:
+            nonlocal skipped
+            if isinstance(optimizer, MuonClip) and optimizer.skipped_steps > skipped:
+                skipped = optimizer.skipped_steps
+                forget(attention)
+                return
             self.last_clip = clip_(attention, tau, alpha, per=per, tau_over_median=tau_over_median, group=group)
 
-        self._undo.append(optimizer.register_step_post_hook(clip).remove)
+        try:
+            self._undo.append(optimizer.register_step_post_hook(clip).remove)
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """End the clipping and the observing; the model runs its own attention again."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import statistics
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,7 +222,7 @@ def study(
     if len(missing) < len(wanted):
         say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already ({folder})")
     began = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_leave_interrupts) as pool:
         futures: dict[Future[dict[str, Any]], tuple[Arm, int]] = {
             pool.submit(run, arm, seed, num_steps): (arm, seed) for arm, seed in missing
         }
@@ -237,8 +238,15 @@ def study(
                 )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.terminate()
             raise
     return [result for result in results.values() if result is not None]
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the parent, which ends its children."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _place(folder: Path, arm: Arm, seed: int) -> Path:

@@ -57,6 +57,15 @@ class Replicas:
         return sum(loss for loss, _ in told), metrics
 
     def _side_by_side(self, num_processes: int, losses: Sequence[Loss]) -> list[Told]:
+        try:
+            return self._shared_out(num_processes, losses)
+        except BaseException:
+            # An answer nobody waits for any more would be taken for the next step's.
+            while self._twins:
+                self._twins.pop().kill()
+            raise
+
+    def _shared_out(self, num_processes: int, losses: Sequence[Loss]) -> list[Told]:
         while len(self._twins) < num_processes - 1:
             self._twins.append(Twin(self.model))
         twins, before = self._twins[: num_processes - 1], torch.get_num_threads()

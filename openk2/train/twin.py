@@ -89,6 +89,11 @@ class Twin:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self._process.kill()
+        self.close()
+
     def _tell(self, what: _Work | Transformer) -> None:
         try:
             _send(self._connection, what)

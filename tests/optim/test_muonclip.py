@@ -447,3 +447,44 @@ def test_it_learns():
         optimizer.scale_lr(1 - step / 100)
         losses.append(optimizer.step(closure))
     assert losses[-1] < 0.01 * losses[0]
+
+
+def test_a_refused_group_leaves_nothing_behind():
+    weight, bad = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4).bfloat16())
+    optimizer = MuonClip([nn.Parameter(torch.ones(2, 2))], lr=0.1, tau=None)
+    with pytest.raises(ValueError, match="bfloat16"):
+        optimizer.add_param_group({"params": [weight, bad], "algorithm": "adamw"})
+    assert len(optimizer.plan()) == 1
+    optimizer.add_param_group({"params": [weight]})
+    assert [row.algorithm for row in optimizer.plan()] == ["muon", "muon"]
+    weight.grad = torch.eye(4)
+    optimizer.step()
+    assert not torch.equal(weight, torch.ones(4, 4))
+
+
+@pytest.mark.parametrize("choice", ["skip", "raise"])
+def test_without_any_gradient_nothing_is_looked_at(choice):
+    model = Small()
+    optimizer = MuonClip.for_model(model, nonfinite=choice)
+    optimizer.step()
+    assert optimizer.skipped_steps == 0
+
+
+def test_a_skipped_step_forgets_its_logits():
+    model = Small()
+    optimizer = MuonClip.for_model(model, nonfinite="skip", tau=5.0)
+    give_gradients(model, 0)
+    model.down.grad[0, 0, 0] = math.nan
+    model.attention.max_logits_H.fill_(math.nan)
+    optimizer.step()
+    give_gradients(model, 1)
+    model.attention.max_logits_H.copy_(torch.tensor([7.0, 1.0, 2.0, 3.0]))
+    optimizer.step()
+    assert optimizer.skipped_steps == 1
+    assert (optimizer.last_clip.clipped_heads, optimizer.last_clip.num_invalid) == (1, 0)
+
+
+def test_it_refuses_to_be_copied():
+    optimizer = MuonClip.for_model(Small())
+    with pytest.raises(TypeError, match="load its state_dict"):
+        copy.deepcopy(optimizer)

@@ -55,3 +55,24 @@ def test_a_model_with_nothing_to_clip_is_refused():
     model = nn.Linear(3, 3)
     with pytest.raises(ValueError, match="no module of Linear has max_logits_H and qk_views"):
         QKClip(model, torch.optim.SGD(model.parameters()))
+
+
+@pytest.mark.parametrize("settings", [{"tau": 0.0}, {"tau": float("nan")}, {"alpha": 7.0}, {"per": "neuron"}])
+def test_settings_that_would_harm_are_refused(settings):
+    module = make("mha")
+    with pytest.raises(ValueError, match="tau is above 0, alpha in"):
+        QKClip(module, torch.optim.AdamW(module.parameters()), **settings)
+
+
+def test_a_step_that_was_skipped_clips_nothing():
+    module, x = make("mha"), torch.randn(3, 12, 16)
+    optimizer = MuonClip.for_model(module, tau=None, nonfinite="skip")
+    with QKClip(module, optimizer, tau=1e-3) as clip:
+        module(x).square().mean().backward()
+        next(module.parameters()).grad.fill_(float("nan"))
+        before = copy.deepcopy(module.state_dict())
+        optimizer.step()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+        assert clip.last_clip is None
+        steps(module, optimizer, x, 1)
+        assert clip.last_clip.clipped_heads == 4

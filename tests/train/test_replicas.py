@@ -77,6 +77,16 @@ def test_what_fails_in_the_other_process_is_raised_here(model: Transformer, loss
         replicas.accumulate([losses[0], broken])
 
 
+def test_after_a_failure_the_next_step_is_whole_again(model: Transformer, losses: Sequence[Loss]) -> None:
+    model.train()
+    expected, _ = Replicas(model, 1).accumulate(losses)
+    with Replicas(model, 2) as replicas:
+        for failing in ([broken, losses[0]], [losses[0], broken]):  # here, and in the other process
+            with pytest.raises((RuntimeError, ValueError), match="no such batch"):
+                replicas.accumulate(failing)
+            assert replicas.accumulate(losses)[0] == pytest.approx(expected, rel=1e-6)
+
+
 def dying(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
