@@ -35,6 +35,7 @@ from openk2.model.transformer import Transformer
 from openk2.optim.config import OptimConfig
 from openk2.optim.muonclip import MuonClip
 from openk2.optim.newton_schulz import CPU_BATCH_ELEMENTS, cheaper_form, products
+from openk2.optim.owners import cost
 from openk2.optim.qk_clip import clip_
 from openk2.recipe.recipe import Recipe
 from openk2.train.replicas import Replicas
@@ -265,9 +266,9 @@ def k2_extrapolated() -> dict:
     that of training, taken as 1; communication = 2 bytes · parameters of a rank / bandwidth, over the step's time.
     """
     experts, layers, tokens, active, total = 384, 60, 67e6, 32.6e9, 1.03e12
-    expert = 3 * products(2048, 7168, STEPS, cheaper_form(2048, 7168, STEPS))
+    expert = 3 * cost(2048, 7168, STEPS)
     attention = sum(
-        count * products(n, m, STEPS, cheaper_form(n, m, STEPS))
+        count * cost(n, m, STEPS)
         for count, n, m in (
             (1, 1536, 7168),
             (1, 12288, 1536),

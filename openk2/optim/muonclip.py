@@ -60,9 +60,7 @@ class MuonClip(torch.optim.Optimizer):
         ``group`` are the ranks that hold the same modules, by default all: the clip takes its maxima over them.
         Raises ValueError, naming the parameter, for one that its algorithm cannot update.
         """
-        if config is not None and settings:
-            raise ValueError(f"give settings in the config or by name, not both: {', '.join(sorted(settings))}")
-        self.config = config or OptimConfig(**settings)
+        self.config = _config_of(config, settings)
         self.last_clip: ClipReport | None = None
         self.skipped_steps = 0
         self.group = group
@@ -90,9 +88,7 @@ class MuonClip(torch.optim.Optimizer):
         ``group`` as in the constructor.
         Raises ValueError for a parameter that fits no rule, and where QK-Clip is on but nothing can be clipped.
         """
-        if config is not None and settings:
-            raise ValueError(f"give settings in the config or by name, not both: {', '.join(sorted(settings))}")
-        config = config or OptimConfig(**settings)
+        config = _config_of(config, settings)
         attention: list[ClippableAttention] = []
         if config.tau is not None:
             attention = clippable(model)
@@ -311,6 +307,12 @@ def _everywhere(fact: bool, device: torch.device, group: dist.ProcessGroup | Non
     holds = torch.tensor(float(fact), device=device)
     dist.all_reduce(holds, op=dist.ReduceOp.MIN, group=group)
     return bool(holds)
+
+
+def _config_of(config: OptimConfig | None, settings: Mapping[str, Any]) -> OptimConfig:
+    if config is not None and settings:
+        raise ValueError(f"give settings in the config or by name, not both: {', '.join(sorted(settings))}")
+    return config or OptimConfig(**settings)
 
 
 def _checked_row(name: str, parameter: Tensor, group: Mapping[str, Any]) -> PlanRow:

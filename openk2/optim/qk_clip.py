@@ -136,12 +136,12 @@ def clip_(
     for module, gamma_H in zip(modules, gammas_H, strict=True):
         # Also where every γ is 1, which changes no bit: to ask first would wait for the device.
         _scale_module_(module, gamma_H, alpha)
-        module.max_logits_H.fill_(-torch.inf)
+    forget(modules)
     return ClipReport(max_logits_S, torch.cat(gammas_H))
 
 
 def forget(modules: Sequence[ClippableAttention]) -> None:
-    """Reset the maxima without a clip, after a step that was not taken."""
+    """Reset the maxima: the step they belong to is over, taken or not."""
     for module in modules:
         module.max_logits_H.fill_(-torch.inf)
 

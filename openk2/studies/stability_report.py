@@ -17,10 +17,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from openk2.jobs.atomic import write_bytes, write_json, write_text
 from openk2.stats import t_interval
 from openk2.studies.stability import LENGTH, ROWS, end_of, spikes
+from openk2.view.picture import INK, QUIET, TITLE, calm
 
 REFERENCE, GOAL = "MuonClip", "AdamW"
 DRAWN = {"MuonClip": "#2f8464", "Muon": "#b0413e", "AdamW": "#3a6ea5", "AdamW + QK-Clip": "#b98430"}
-INK, QUIET, RULE = "#22252a", "#6d727a", "#e6e3dd"
 
 Runs = list[dict[str, Any]]
 
@@ -105,11 +105,9 @@ def picture(by_arm: dict[str, Runs]) -> bytes:
             axis.plot(steps, middle, color=colour, label=name, linewidth=1.4)
             edges = [[scale * edge(values) for values in zip(*curves, strict=True)] for edge in (min, max)]
             axis.fill_between(steps, *edges, color=colour, alpha=0.15, linewidth=0)
-        axis.set_title(title, loc="left", fontsize=10, color=INK, pad=10)
+        calm(axis)
+        axis.set_title(title, **TITLE)
         axis.set_xlabel("step", fontsize=8, color=QUIET)
-        axis.spines[:].set_visible(False)
-        axis.grid(axis="y", color=RULE, linewidth=0.8)
-        axis.tick_params(length=0, labelsize=8, labelcolor=QUIET)
         if key == "max_logit":
             axis.set_yscale("log")
             axis.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from openk2.model.transformer import Transformer
+from openk2.optim.qk_clip import forget
 
 # A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.
 # It travels between processes: a module's function with its arguments bound, no lambda.
@@ -162,8 +163,7 @@ def _answer(model: Transformer, shared: _Shared, work: _Work) -> _Result:
     model.train(work.training).zero_grad(set_to_none=True)
     for router in model.routers():
         router.load_E.zero_()
-    for attention in model.attentions():
-        attention.max_logits_H.fill_(-torch.inf)
+    forget(model.attentions())
     told = run(model, work.losses)
     gradients = [parameter.grad for parameter in model.parameters()]
     for place, gradient in zip(shared.gradients, gradients, strict=True):

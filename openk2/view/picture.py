@@ -40,7 +40,7 @@ def write_picture(run_dir: Path, path: Path) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(draws), width_ratios=ratios, squeeze=False)[0]
     for axis, draw in zip(axes, draws, strict=True):
-        _calm(axis)
+        calm(axis)
         draw(axis, run)
     png = io.BytesIO()
     figure.savefig(png, format="png")
@@ -69,7 +69,7 @@ def _results(axis: Any, run: Run) -> None:
     axis.set_xticks(range(len(sets)), [SETS[name][0] for name in sets], color=INK)
     axis.set_ylim(0, 106)
     axis.set_yticks(range(0, 101, 25))
-    axis.set_title("Held-out tasks solved, %", **_TITLE)
+    axis.set_title("Held-out tasks solved, %", **TITLE)
     axis.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=len(stages), loc="upper right", handlelength=1)
 
 
@@ -80,7 +80,7 @@ def _losses(axis: Any, run: Run) -> None:
             tokens = [step["tokens"] / 1e6 for step in steps]
             axis.plot(tokens, _smooth([step["loss"] for step in steps]), color=COLOURS[stage], label=TRAINING[stage])
     axis.set_xlabel("million tokens", fontsize=8, color=QUIET)
-    axis.set_title("Loss", **_TITLE)
+    axis.set_title("Loss", **TITLE)
     axis.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1)
 
 
@@ -92,13 +92,14 @@ def _reward(axis: Any, run: Run) -> None:
     axis.plot([step["step"] for step in steps], _smooth(rewards), color=COLOURS["rl"])
     axis.set_xlabel("step", fontsize=8, color=QUIET)
     axis.set_ylim(bottom=0)
-    axis.set_title("Reward in reinforcement learning", **_TITLE)
+    axis.set_title("Reward in reinforcement learning", **TITLE)
 
 
-_TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK, "pad": 10}
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK, "pad": 10}
 
 
-def _calm(axis: Any) -> None:
+def calm(axis: Any) -> None:
+    """The look of every chart: no frame, quiet lines across."""
     axis.spines[:].set_visible(False)
     axis.grid(axis="y", color=RULE, linewidth=0.8)
     axis.set_axisbelow(True)
