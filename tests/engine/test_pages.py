@@ -59,7 +59,8 @@ def test_held_pages_are_not_taken() -> None:
 def test_of_two_equal_full_pages_one_goes_back() -> None:
     pool = PagePool(3, G)
     first, second = pool.take(), pool.take()
-    assert first and second
+    assert first is not None
+    assert second is not None
     assert pool.know(first, None, np.arange(4)) is first
     assert pool.know(second, None, np.arange(4)) is first
     assert first.num_holders == 2
@@ -69,7 +70,8 @@ def test_of_two_equal_full_pages_one_goes_back() -> None:
 def test_a_page_that_fills_is_known_for_more_and_more() -> None:
     pool = PagePool(3, G)
     page, other = pool.take(), pool.take()
-    assert page and other
+    assert page is not None
+    assert other is not None
     pool.know(page, None, ids(1, 2))
     assert pool.know(other, None, ids(1, 2)) is other  # another's page is no place to write
     assert pool.match(ids(1, 2, 3))[2] == 2
