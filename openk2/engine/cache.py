@@ -7,6 +7,7 @@ S tokens read back, W pages of the longest sequence, K experts of a token.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor
 from openk2.engine.config import EngineConfig
 from openk2.engine.pages import Ints
 from openk2.model.config import ModelConfig
-from openk2.model.moe import Routing
 
 
 class LatentPages:
@@ -100,12 +100,12 @@ class PagedView:
         pages_XGL = self._latents.latents_NPGL[layer].index_select(0, self._pages)
         return pages_XGL.view(*self._shape, -1), self._bias(pages_XGL.dtype)
 
-    def record(self, routing: Routing) -> None:
-        """Keep the experts that the new tokens went to."""
+    def record(self, experts: Mapping[int, Tensor]) -> None:
+        """Keep the experts that the new tokens went to: [B·T, K] for each layer."""
         assert self._latents.experts_NPGK is not None
-        for layer, chosen_BTK in routing.experts.items():
+        for layer, chosen_XK in experts.items():
             experts_XK = self._latents.experts_NPGK[layer].flatten(0, 1)
-            experts_XK.index_copy_(0, self._slots, chosen_BTK.flatten(0, 1).to(experts_XK.dtype))
+            experts_XK.index_copy_(0, self._slots, chosen_XK.to(experts_XK.dtype))
 
     def _bias(self, dtype: torch.dtype) -> Tensor:
         if self._bias_BTS is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,12 +15,16 @@ from torch import Tensor
 
 from openk2.engine import sampler
 from openk2.engine.cache import LatentPages
+from openk2.engine.compiled import can_compile, compiled_decoder
 from openk2.engine.config import EngineConfig
 from openk2.engine.pages import Ints, Page, PagePool, common
 from openk2.engine.request import Drawn, Request
 from openk2.engine.rows import Rows
 from openk2.model.moe import Routing
 from openk2.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from openk2.engine.decoder import Decoder
 
 # What the fixed cost of a forward pass of a small model is worth, in tokens.
 _PADDING_PER_BATCH = 128
@@ -39,9 +43,11 @@ class Scheduler:
         self._is_stop_V = np.zeros(model.config.vocab_size, dtype=bool)
         self._is_stop_V[list(stop_ids)] = True
         self._head = model.lm_head
+        self._compiled = can_compile(model)
         self._device, self._dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
         self._pool = PagePool(config.num_pages, config.page_tokens)
         self._latents: LatentPages | None = None
+        self._decoder: Decoder | None = None
 
     @property
     def idle(self) -> bool:
@@ -66,6 +72,7 @@ class Scheduler:
         for row in self.rows.active()[::-1]:
             self._put_back(int(row))
         self._pool.forget()
+        self._decoder = None  # the weights may be other tensors
         self.weight_version = version
 
     def sleep(self) -> None:
@@ -242,7 +249,11 @@ class Scheduler:
 
     def _decode(self) -> list[Request]:
         rows = self._give_room(self._with_new_tokens(several=False))
-        return self._draw(rows, self._forward(rows, np.ones_like(rows))) if len(rows) else []
+        if not len(rows):
+            return []
+        if not self._compiled:
+            return self._draw(rows, self._forward(rows, np.ones_like(rows)))
+        return self._draw(rows, self._forward_compiled(rows))
 
     def _forward(self, rows_B: Ints, new_B: Ints) -> Tensor:
         """Compute the next ``new_B`` tokens of each row; logits after the last of each, [B, V]."""
@@ -254,15 +265,37 @@ class Scheduler:
         routing = Routing() if self.config.record_experts else None
         hidden_BTD = self.model.hidden(tokens, positions=view.positions_BT, cache=view, routing=routing)
         if routing is not None:
-            view.record(routing)
-        boundary_B = (cached_B + new_B) // self._page_tokens != cached_B // self._page_tokens
-        for row, num_new in zip(rows_B[boundary_B], new_B[boundary_B], strict=True):
-            self._set_cached(int(row), int(self.rows.table["cached"][row] + num_new))
-        self.rows.table["cached"][rows_B] = cached_B + new_B
+            view.record({layer: chosen_BTK.flatten(0, 1) for layer, chosen_BTK in routing.experts.items()})
+        self._advance(rows_B, new_B)
         if hidden_BTD.shape[1] == 1:
             return self._head(hidden_BTD[:, 0])
         last_B = torch.from_numpy(new_B - 1).to(self._device)
         return self._head(hidden_BTD[torch.arange(len(rows_B), device=self._device), last_B])
+
+    def _forward_compiled(self, rows_B: Ints) -> Tensor:
+        """The same for one token of each row, without PyTorch."""
+        if self._decoder is None:
+            self._decoder = compiled_decoder(self.model)
+        cache, length_B = self._cache, self.rows.table["length"][rows_B]
+        pages_BW = self.rows.pages_RW[rows_B]
+        chosen_NBK = np.zeros(
+            (self.model.config.num_layers, len(rows_B), self.model.config.num_experts_per_token), np.int64
+        )
+        tokens_B = self.rows.tokens_RS[rows_B, length_B - 1]
+        logits_BV = self._decoder.step(tokens_B, length_B, pages_BW, cache.latents_NPGL, chosen_NBK)
+        if self.config.record_experts:
+            view = cache.view(pages_BW, length_B - 1, np.ones_like(rows_B))
+            view.record(dict(enumerate(torch.from_numpy(chosen_NBK))))
+        self._advance(rows_B, np.ones_like(rows_B))
+        return logits_BV
+
+    def _advance(self, rows_B: Ints, new_B: Ints) -> None:
+        """The latents of so many more tokens of each row are in the cache."""
+        cached_B = self.rows.table["cached"][rows_B]
+        boundary_B = (cached_B + new_B) // self._page_tokens != cached_B // self._page_tokens
+        for row, num_cached in zip(rows_B[boundary_B], (cached_B + new_B)[boundary_B], strict=True):
+            self._set_cached(int(row), int(num_cached))
+        self.rows.table["cached"][rows_B] = cached_B + new_B
 
     def _draw(self, rows_B: Ints, logits_BV: Tensor) -> list[Request]:
         """Give each row its next token, and end those that are done."""

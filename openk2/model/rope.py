@@ -103,7 +103,8 @@ def _turn(x_BTHK: Tensor, turns_BT1P: Tensor) -> Tensor:
     if pairs_BTHR.dtype != real:
         pairs_BTHR = pairs_BTHR.to(real)
     if pairs_BTHR.storage_offset() % 2 or any(stride % 2 for stride in pairs_BTHR.stride()[:-1]):
-        pairs_BTHR = pairs_BTHR.contiguous()  # a complex number begins at an even place
+        # A complex number begins at an even place.
+        pairs_BTHR = pairs_BTHR.clone(memory_format=torch.contiguous_format)
     pairs_BTHP = torch.view_as_complex(pairs_BTHR.view(*pairs_BTHR.shape[:-1], -1, 2))
     turned_BTHR = torch.view_as_real(pairs_BTHP * turns_BT1P).view(pairs_BTHR.shape).to(x_BTHK.dtype)
     if width == x_BTHK.shape[-1]:
