@@ -1,0 +1,157 @@
+"""Between processes of one machine: buckets lie in shared memory, written once, read by every replica.
+
+Two segments take turns, so that the current version stays readable while the next is written: a replica that comes
+late or back reads it alone. Both are claimed in full up front, so that a full memory is an error and no SIGBUS.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openk2.engine.weights.copies import Tensors, check_seal, seal
+from openk2.engine.weights.meeting import Meeting
+from openk2.engine.weights.plan import Bucket, Plan
+from openk2.engine.weights.rounds import Call
+from openk2.engine.weights.timeline import Timeline
+
+SLOTS = 2
+READ_TRIES = 3
+
+
+class Segment:
+    """A file of shared memory with a place for every bucket."""
+
+    def __init__(self, file: Path, plan: Plan) -> None:
+        """Map the file that ``claim`` made. Raises OSError or ValueError when it is not there or not whole."""
+        with file.open("r+b") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != plan.nbytes:
+                raise ValueError(f"{file}: {size:,} bytes, the plan has {plan.nbytes:,}")
+            # The tensor keeps the mapping, and the mapping the memory, whatever happens to the file.
+            self._bytes = torch.frombuffer(mmap.mmap(opened.fileno(), size), dtype=torch.uint8)
+        sizes = [bucket.nbytes for bucket in plan.buckets]
+        self._places = self._bytes.split(sizes)
+
+    def place(self, bucket: Bucket) -> Tensor:
+        """The bytes of a bucket."""
+        return self._places[bucket.number]
+
+    @staticmethod
+    def claim(file: Path, nbytes: int) -> None:
+        """Make the file with all its memory. Raises OSError, in one line, when there is not so much; leaves nothing."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, nbytes)
+        except OSError as error:
+            file.unlink()
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
+                reason = f"{file}: no room for {nbytes:,} bytes of shared memory ({error.strerror})"
+                raise OSError(error.errno, reason) from None
+            raise
+        finally:
+            os.close(descriptor)
+
+
+class Shared:
+    """One rank's end of the shared memory."""
+
+    def __init__(self, meeting: Meeting, folder: Path, time_limit: float) -> None:
+        self._meeting = meeting
+        self._folder = folder
+        self._limit = time_limit
+        self._segments: dict[int, Segment] = {}
+        self._claimed = False
+
+    def claim(self, plan: Plan) -> None:
+        """Take the memory of both segments: trainer rank 0, once."""
+        self._claimed = True
+        try:
+            for slot in range(SLOTS):
+                Segment.claim(self._file(slot), plan.nbytes)
+        except OSError:
+            self.leave()
+            raise
+
+    def move(self, plan: Plan, call: Call, member: str, sources: Tensors, targets: Tensors, timeline: Timeline) -> None:
+        """Our part of an update: write what we hold, keep what we want.
+
+        Raises TimeoutError when a source is silent for the time limit, ValueError for a damaged bucket.
+        """
+        segment, rank = self._segment(call.slot, plan), call.rank(member)
+        for bucket in plan.buckets[: call.rehearsed]:
+            place = segment.place(bucket)
+            if bucket.source == rank:
+                with timeline.span("copy", bucket.number):
+                    sources.fill(bucket, place)
+                    seal(place, call.version)
+                self._meeting.post(self._key(call, bucket), "there")
+            if targets.want(bucket):
+                with timeline.span("wait", bucket.number):
+                    missing = f"bucket {bucket.number} of {call.members[bucket.source]} did not come"
+                    self._meeting.read(self._key(call, bucket), self._limit, missing)
+                with timeline.span("reload", bucket.number):
+                    check_seal(bucket, place, call.version)
+                    targets.load(bucket, place)
+
+    def announce(self, call: Call) -> None:
+        """Make what was just written the current version, for those who come late: trainer rank 0, once decided."""
+        self._meeting.post("current", json.dumps({"version": call.version, "slot": call.slot}))
+
+    def tidy(self, plan: Plan, call: Call) -> None:
+        """Forget the announcements of an update."""
+        self._meeting.forget(self._key(call, bucket) for bucket in plan.buckets)
+
+    def catch_up(self, plan: Plan, targets: Tensors, version: int | None) -> int | None:
+        """Read the current version, unless it is ``version`` or there is none; returns the one that is read.
+
+        Nobody else takes part or waits. Raises ValueError for a damaged bucket, TimeoutError when new versions come
+        faster than one can be read.
+        """
+        for _ in range(READ_TRIES):
+            current = self._current()
+            if current is None or current["version"] == version:
+                return None
+            segment = self._segment(current["slot"], plan)
+            try:
+                for bucket in plan.buckets:
+                    if targets.want(bucket):
+                        check_seal(bucket, segment.place(bucket), current["version"])
+                        targets.load(bucket, segment.place(bucket))
+            except ValueError:
+                if self._current() == current:
+                    raise
+                continue
+            # The slot is written to again only after another version became the current one.
+            if self._current() == current:
+                return int(current["version"])
+        raise TimeoutError(f"the shared weights changed {READ_TRIES} times while they were read")
+
+    def leave(self) -> None:
+        """Give the segments' files back, where we claimed them. Who has them mapped keeps them."""
+        if self._claimed:
+            for slot in range(SLOTS):
+                self._file(slot).unlink(missing_ok=True)
+
+    def _current(self) -> dict[str, int] | None:
+        told = self._meeting.peek("current")
+        return None if told is None else json.loads(told)
+
+    def _segment(self, slot: int, plan: Plan) -> Segment:
+        if slot not in self._segments:
+            self._segments[slot] = Segment(self._file(slot), plan)
+        return self._segments[slot]
+
+    def _file(self, slot: int) -> Path:
+        return self._folder / f"slot-{slot}"
+
+    @staticmethod
+    def _key(call: Call, bucket: Bucket) -> str:
+        return f"bucket/{call.round}/{bucket.number}"
