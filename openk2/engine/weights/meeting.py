@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Self, cast
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 CONNECT_SECONDS = 20.0
 
@@ -19,7 +20,7 @@ CONNECT_SECONDS = 20.0
 class Meeting:
     """One party's connection to the store; not shared by threads."""
 
-    def __init__(self, store: dist.TCPStore) -> None:
+    def __init__(self, store: TCPStore) -> None:
         self._store = store
         self.address = f"{store.host}:{store.port}"
 
@@ -73,7 +74,7 @@ class Meeting:
 
         Raises ValueError for a backend that is neither gloo nor nccl, RuntimeError or TimeoutError when not all came.
         """
-        store, limit = dist.PrefixStore(name, self._store), timedelta(seconds=time_limit)
+        store, limit = PrefixStore(name, self._store), timedelta(seconds=time_limit)
         if backend == "nccl":
             return cast(Any, dist.ProcessGroupNCCL)(store, rank, size, limit)
         if backend != "gloo":
@@ -94,10 +95,10 @@ class Meeting:
             raise ConnectionError(f"the trainer's meeting place at {self.address} is gone ({reason})") from None
 
 
-def _connected(host: str, port: int, time_limit: float, **hosting: Any) -> dist.TCPStore:
+def _connected(host: str, port: int, time_limit: float, **hosting: Any) -> TCPStore:
     limit = timedelta(seconds=time_limit)
     try:
-        return dist.TCPStore(host, port, is_master=bool(hosting), timeout=limit, wait_for_workers=False, **hosting)
+        return TCPStore(host, port, is_master=bool(hosting), timeout=limit, wait_for_workers=False, **hosting)
     except (dist.DistNetworkError, dist.DistStoreError):
         raise ConnectionError(f"nobody answered at {host}:{port} within {time_limit:g} s") from None
 

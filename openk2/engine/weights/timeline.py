@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 WIDTH = 72
@@ -54,7 +55,7 @@ class Timeline:
         """Share of the time in which two or more stages were at work at once."""
         edges = sorted([(span.start, 1) for span in self.spans] + [(span.stop, -1) for span in self.spans])
         at_work, together = 0, 0.0
-        for (moment, step), (following, _) in zip(edges, edges[1:], strict=False):
+        for (moment, step), (following, _) in pairwise(edges):
             at_work += step
             if at_work > 1:
                 together += following - moment
