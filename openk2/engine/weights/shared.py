@@ -54,7 +54,7 @@ class Segment:
             file.unlink()
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
                 reason = f"{file}: no room for {nbytes:,} bytes of shared memory ({error.strerror})"
-                raise OSError(error.errno, reason) from None
+                raise OSError(reason) from None
             raise
         finally:
             os.close(descriptor)

@@ -1,14 +1,30 @@
 """What is killed, damaged or full: an error in time at everybody else, and the old version served on."""
 
+import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
 
+from openk2.engine.weights.meeting import Meeting
+from openk2.engine.weights.replica import Replica
 from openk2.engine.weights.rounds import UpdateError
+from openk2.engine.weights.trainer import Trainer
 
-from .fleet import LIMIT, version_held
+from .fleet import (
+    LIMIT,
+    Child,
+    config,
+    damage,
+    full,
+    leader,
+    replica,
+    replica_parts,
+    trainer_parts,
+    vandalise,
+)
 
 VIA = pytest.mark.parametrize("via", ["shared", "broadcast"])
 # An update that fails is over within four time limits at everybody.
@@ -54,3 +70,85 @@ def test_a_trainer_rank_killed_in_an_update(world, via):
     assert kind == "UpdateRefusedError"
     assert re.search("trainer 1: no vote within", text)
     assert child.ask("holds") == 1
+
+
+def test_without_trainer_0_replicas_say_so_and_serve_on(shared_folder, request):
+    lead = Child(leader, shared_folder, "shared")
+    request.addfinalizer(lead.close)
+    address = lead.hear()
+    lead.ask("register")
+    child = Child(replica, "r", address, 0, 1)
+    request.addfinalizer(child.close)
+    child.hear()
+    child.tell("update", 10.0)
+    assert lead.ask("publish", 1) == 1
+    assert child.hear() == 1
+    lead.ask("die after", 2)
+    child.tell("update", 10.0)
+    lead.tell("publish", 2)
+    kind, text, seconds = child.hear(STATED)
+    assert (kind, seconds < STATED) == ("ConnectionError", True)
+    assert text.startswith(f"the trainer's meeting place at {address} is gone")
+    assert child.ask("holds") == 1
+
+
+def test_a_damaged_bucket_is_named_and_refused(world, shared_folder):
+    own = world("shared")
+    child = own.replica("r")
+    own.update(1, [child])
+    damage(shared_folder / "slot-1", at=5000)
+    # One that comes now cannot start from it …
+    parts = replica_parts(0, 1)
+    with pytest.raises(ValueError, match=r"^bucket 2 \(experts.gate_up, …\) is damaged: its checksum differs$"):
+        Replica("late", parts, Meeting.join(own.meeting.address))
+    assert all(not part.tensor.any() for part in parts)
+    # … while the others never knew.
+    assert child.ask("holds") == 1
+
+
+def test_a_bucket_damaged_in_an_update_leaves_all_at_the_old_version(world, shared_folder):
+    own = world("shared")
+    first, second = own.replica("first"), own.replica("second")
+    own.update(1, [first, second])
+    vandal = Child(vandalise, shared_folder / "slot-0", 5000)
+    own.children.append(vandal)
+    vandal.hear()
+    for child in (first, second):
+        child.tell("update", 10.0)
+    with pytest.raises(UpdateError, match=r"replica first #1: bucket 2 .* is damaged"):
+        own.publish(2)
+    for child in (first, second):
+        assert child.hear()[0] == "UpdateRefusedError"
+        assert child.ask("holds") == 1
+    vandal.close()
+    own.update(3, [first, second])
+    assert [child.ask("holds") for child in (first, second)] == [3, 3]
+
+
+def test_a_full_shared_memory_is_one_line_for_everybody_and_leaves_nothing(shared_folder, request):
+    lead = Child(leader, shared_folder, "shared", 20_000)
+    request.addfinalizer(lead.close)
+    address = lead.hear()
+    kind, text, _ = lead.ask("register")
+    room = rf"{shared_folder}/slot-0: no room for 4\d,\d\d\d bytes of shared memory \(File too large\)"
+    assert kind == "OSError"
+    assert re.search(room, text)
+    assert list(shared_folder.iterdir()) == []
+    child = Child(replica, "r", address, 0, 1)
+    request.addfinalizer(child.close)
+    kind, text, _ = child.hear()
+    assert kind == "ValueError"
+    assert re.search(f"the trainers have no plan: .*{room}", text)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs takes root")
+def test_a_full_tmpfs_is_an_error_and_no_bus_error(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", tmp_path], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        # The first of two segments fits.
+        with pytest.raises(OSError, match=r"slot-1: no room for .* \(No space left on device\)"):
+            Trainer(trainer_parts(full(0), 0, 1), Meeting.host(), config(tmp_path, "shared"))
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
