@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -24,12 +25,13 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch.distributed", __name__])
 EXPERTS, WIDTH, HIDDEN, ROWS = 6, 32, 16, 24
 LIMIT = 2.0
+MANY = {"bucket_bytes": 128}
 # What a test allows a message that needs no update.
 PATIENCE = 20.0
 
 
 def config(folder: Path, via: str, **changes) -> WeightsConfig:
-    return WeightsConfig(via=via, folder=folder, bucket_bytes=2000, time_limit=LIMIT, **changes)
+    return WeightsConfig(via=via, folder=folder, **({"bucket_bytes": 2000, "time_limit": LIMIT} | changes))
 
 
 def full(version: int) -> dict[str, torch.Tensor]:
@@ -162,7 +164,8 @@ def publish(own: Trainer, parts: list[Part], version: int, rank: int, ranks: int
 
 
 def die_after(own: Trainer | Replica, spans: int) -> None:
-    """SIGKILL to ourselves in the middle of the next update."""
+    """SIGKILL to ourselves in the middle of the next update, which has hundreds of spans in ``MANY`` buckets."""
+    sys.setswitchinterval(1e-6)
 
     def watch() -> None:
         seen = own.timeline
@@ -173,7 +176,7 @@ def die_after(own: Trainer | Replica, spans: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def leader(folder: Path, via: str, most_bytes: int | None = None):
+def leader(folder: Path, most_bytes: int | None = None):
     """Trainer rank 0 in a process of its own; in which no file may be larger than ``most_bytes``."""
     meeting = Meeting.host()
 
@@ -181,7 +184,7 @@ def leader(folder: Path, via: str, most_bytes: int | None = None):
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         parts = trainer_parts(full(0), 0, 1)
-        own = Trainer(parts, meeting, config(folder, via))
+        own = Trainer(parts, meeting, config(folder, "shared", **MANY))
         commands["publish"] = lambda version: publish(own, parts, version, 0, 1)
         commands["die after"] = lambda spans: die_after(own, spans)
 

@@ -15,6 +15,7 @@ from openk2.engine.weights.trainer import Trainer
 
 from .fleet import (
     LIMIT,
+    MANY,
     Child,
     config,
     damage,
@@ -33,7 +34,7 @@ STATED = 4 * LIMIT
 
 @VIA
 def test_a_replica_killed_in_an_update_leaves_all_at_the_old_version_and_comes_back(world, via):
-    own = world(via)
+    own = world(via, **MANY)
     victim, witness = own.replica("victim"), own.replica("witness")
     own.update(1, [victim, witness])
 
@@ -57,7 +58,7 @@ def test_a_replica_killed_in_an_update_leaves_all_at_the_old_version_and_comes_b
 
 @VIA
 def test_a_trainer_rank_killed_in_an_update(world, via):
-    own = world(via, ranks=2)
+    own = world(via, ranks=2, **MANY)
     child = own.replica("r")
     own.update(1, [child])
     own.trainers[0].ask("die after", 2)
@@ -73,7 +74,7 @@ def test_a_trainer_rank_killed_in_an_update(world, via):
 
 
 def test_without_trainer_0_replicas_say_so_and_serve_on(shared_folder, request):
-    lead = Child(leader, shared_folder, "shared")
+    lead = Child(leader, shared_folder)
     request.addfinalizer(lead.close)
     address = lead.hear()
     lead.ask("register")
@@ -126,11 +127,11 @@ def test_a_bucket_damaged_in_an_update_leaves_all_at_the_old_version(world, shar
 
 
 def test_a_full_shared_memory_is_one_line_for_everybody_and_leaves_nothing(shared_folder, request):
-    lead = Child(leader, shared_folder, "shared", 20_000)
+    lead = Child(leader, shared_folder, 20_000)
     request.addfinalizer(lead.close)
     address = lead.hear()
     kind, text, _ = lead.ask("register")
-    room = rf"{shared_folder}/slot-0: no room for 4\d,\d\d\d bytes of shared memory \(File too large\)"
+    room = rf"{shared_folder}/slot-0: no room for \d+,\d\d\d bytes of shared memory \(File too large\)"
     assert kind == "OSError"
     assert re.search(room, text)
     assert list(shared_folder.iterdir()) == []
