@@ -16,7 +16,7 @@ class WeightsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    via: Literal["shared", "broadcast"] = Field("shared", description="shared memory of one machine, or gloo / NCCL")
+    via: Literal["shared", "gloo", "nccl"] = Field("shared", description="shared memory of one machine, or broadcast")
     folder: Path = Field(Path("/dev/shm/openk2-weights"), description="of the shared memory; on a tmpfs")
     form: Form = Field("pipeline", description="how the stages of a broadcast overlap; Trainer.choose measures it")
     bucket_bytes: PositiveInt = Field(64 * 2**20, description="bytes that travel together")

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from openk2.engine.weights.parts import Part, overlap
-from openk2.engine.weights.plan import ALIGNMENT, Bucket, Piece, torch_dtype
+from openk2.engine.weights.plan import Bucket, Piece, torch_dtype
+
+# Bytes of what checksums add up.
+WORD = 8
 
 
 class Tensors:
@@ -49,6 +52,17 @@ class Tensors:
                     wanted = wanted.narrow(dim, start - origin, stop - start)
                 part.view(common).copy_(wanted, non_blocking=True)
 
+    def bytes_of(self, bucket: Bucket, device: torch.device) -> Tensor | None:
+        """The bucket's bytes where they lie: when it is one stretch of one of these tensors, on ``device``."""
+        first, *more = bucket.pieces
+        for part in () if more else self._by_name.get(first.name, ()):
+            if overlap(first.box, part.box) == first.box and part.tensor.dtype == torch_dtype(first.dtype):
+                view = part.view(first.box)
+                aligned = view.storage_offset() * view.itemsize % WORD == 0
+                if view.is_contiguous() and aligned and view.device == device:
+                    return view.flatten().view(torch.uint8)
+        return None
+
     def _holding(self, piece: Piece) -> Part:
         for part in self._by_name.get(piece.name, ()):
             if overlap(piece.box, part.box) == piece.box:
@@ -62,21 +76,12 @@ def view_of(piece: Piece, buffer: Tensor) -> Tensor:
     return numbers.view([stop - start for start, stop in piece.box])
 
 
-def checksum(words: Tensor) -> int:
+def checksum(buffer: Tensor) -> int:
     """The sum of all 64-bit words, modulo 2^64: any one damaged word is seen, and it runs at twice a copy's speed."""
-    return int(words.view(torch.int64).sum())
+    whole = buffer.numel() // WORD * WORD
+    return int(buffer[:whole].view(torch.int64).sum() + buffer[whole:].sum())
 
 
-def seal(buffer: Tensor, version: int) -> None:
-    """Write checksum and version behind the bucket's bytes: into the last ``ALIGNMENT`` bytes of ``buffer``."""
-    tail = buffer[-ALIGNMENT:].view(torch.int64)
-    tail[0], tail[1] = checksum(buffer[:-ALIGNMENT]), version
-
-
-def check_seal(bucket: Bucket, buffer: Tensor, version: int) -> None:
-    """Raises ValueError when the bytes are not those that were sealed, or not of this version."""
-    told, sealed = (int(word) for word in buffer[-ALIGNMENT:].view(torch.int64)[:2])
-    if sealed != version:
-        raise ValueError(f"bucket {bucket.number} is of version {sealed}, not {version}")
-    if told != checksum(buffer[:-ALIGNMENT]):
-        raise ValueError(f"bucket {bucket.number} ({bucket.pieces[0].name}, …) is damaged: its checksum differs")
+def damaged(bucket: Bucket) -> ValueError:
+    """What to raise when checksums differ."""
+    return ValueError(f"bucket {bucket.number} ({bucket.pieces[0].name}, …) is damaged: its checksum differs")

@@ -55,8 +55,8 @@ class Bucket:
 
     @property
     def nbytes(self) -> int:
-        """Bytes on the way, its seal at the end included; a multiple of ``ALIGNMENT``."""
-        return _aligned(self.pieces[-1].offset + self.pieces[-1].nbytes) + ALIGNMENT
+        """Bytes on the way."""
+        return self.pieces[-1].offset + self.pieces[-1].nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,6 @@ class Plan:
     def nbytes(self) -> int:
         """Bytes of all buckets."""
         return sum(bucket.nbytes for bucket in self.buckets)
-
-    @property
-    def largest(self) -> int:
-        """Bytes of the largest bucket."""
-        return max(bucket.nbytes for bucket in self.buckets)
 
     def check(self, targets: Iterable[Part]) -> None:
         """Raises ValueError naming a target that no trainer fills, or that is a part of another shape."""
@@ -206,12 +201,13 @@ def _packed(pieces: Iterable[Piece], bucket_bytes: int) -> Iterator[tuple[Piece,
             yield tuple(bucket)
             bucket, filled = [], 0
         bucket.append(Piece(piece.name, piece.dtype, piece.box, filled))
-        filled = _aligned(filled + piece.nbytes)
+        filled = aligned(filled + piece.nbytes)
     if bucket:
         yield tuple(bucket)
 
 
-def _aligned(nbytes: int) -> int:
+def aligned(nbytes: int) -> int:
+    """So many bytes, rounded up to a cache line."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-import torch
-
 from openk2.engine.weights.config import WeightsConfig
 from openk2.engine.weights.copies import Tensors
 from openk2.engine.weights.fleet import join
@@ -55,8 +53,7 @@ class Replica:
         self._staged = [tensor.detach().clone() for tensor in self._live]
         twins = {id(tensor): twin for tensor, twin in zip(self._live, self._staged, strict=True)}
         self._targets = Tensors([part.into(twins[id(part.tensor)]) for part in targets])
-        device = targets[0].tensor.device if targets else torch.device("cpu")
-        self._transport = make_transport(meeting, self.config, device)
+        self._transport = make_transport(meeting, self.config)
         # Joined before it reads: a version that is committed meanwhile calls it, or is current when it looks.
         self._mailbox = Mailbox(meeting, join(meeting, name))
         self._catch_up()

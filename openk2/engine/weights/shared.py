@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openk2.engine.weights.copies import Tensors, check_seal, seal
+from openk2.engine.weights.config import WeightsConfig
+from openk2.engine.weights.copies import Tensors, checksum, damaged
 from openk2.engine.weights.meeting import Meeting
-from openk2.engine.weights.plan import Bucket, Plan
+from openk2.engine.weights.plan import ALIGNMENT, Bucket, Plan, aligned
 from openk2.engine.weights.rounds import Call
 from openk2.engine.weights.timeline import Timeline
 
@@ -32,16 +33,31 @@ class Segment:
         """Map the file that ``claim`` made. Raises OSError or ValueError when it is not there or not whole."""
         with file.open("r+b") as opened:
             size = os.fstat(opened.fileno()).st_size
-            if size != plan.nbytes:
-                raise ValueError(f"{file}: {size:,} bytes, the plan has {plan.nbytes:,}")
+            if size != segment_bytes(plan):
+                raise ValueError(f"{file}: {size:,} bytes, the plan has {segment_bytes(plan):,}")
             # The tensor keeps the mapping, and the mapping the memory, whatever happens to the file.
-            self._bytes = torch.frombuffer(mmap.mmap(opened.fileno(), size), dtype=torch.uint8)
-        sizes = [bucket.nbytes for bucket in plan.buckets]
-        self._places = self._bytes.split(sizes)
+            whole = torch.frombuffer(mmap.mmap(opened.fileno(), size), dtype=torch.uint8)
+        self._places = whole.split([sealed_bytes(bucket) for bucket in plan.buckets])
 
     def place(self, bucket: Bucket) -> Tensor:
         """The bytes of a bucket."""
-        return self._places[bucket.number]
+        return self._places[bucket.number][: bucket.nbytes]
+
+    def seal(self, bucket: Bucket, version: int) -> None:
+        """Write checksum and version behind the bucket's bytes."""
+        seal = self._seal(bucket)
+        seal[0], seal[1] = checksum(self.place(bucket)), version
+
+    def check(self, bucket: Bucket, version: int) -> None:
+        """Raises ValueError when the bytes are not those that were sealed, or not of this version."""
+        told, sealed = (int(word) for word in self._seal(bucket))
+        if sealed != version:
+            raise ValueError(f"bucket {bucket.number} is of version {sealed}, not {version}")
+        if told != checksum(self.place(bucket)):
+            raise damaged(bucket)
+
+    def _seal(self, bucket: Bucket) -> Tensor:
+        return self._places[bucket.number][-ALIGNMENT:].view(torch.int64)[:2]
 
     @staticmethod
     def claim(file: Path, nbytes: int) -> None:
@@ -60,13 +76,23 @@ class Segment:
             os.close(descriptor)
 
 
+def sealed_bytes(bucket: Bucket) -> int:
+    """What a bucket takes with its seal, which has a cache line of its own."""
+    return aligned(bucket.nbytes) + ALIGNMENT
+
+
+def segment_bytes(plan: Plan) -> int:
+    """What all buckets take."""
+    return sum(sealed_bytes(bucket) for bucket in plan.buckets)
+
+
 class Shared:
     """One rank's end of the shared memory."""
 
-    def __init__(self, meeting: Meeting, folder: Path, time_limit: float) -> None:
+    def __init__(self, meeting: Meeting, config: WeightsConfig) -> None:
         self._meeting = meeting
-        self._folder = folder
-        self._limit = time_limit
+        self._folder = config.folder
+        self._limit = config.time_limit
         self._segments: dict[int, Segment] = {}
         self._claimed = False
 
@@ -75,7 +101,7 @@ class Shared:
         self._claimed = True
         try:
             for slot in range(SLOTS):
-                Segment.claim(self._file(slot), plan.nbytes)
+                Segment.claim(self._file(slot), segment_bytes(plan))
         except OSError:
             self.leave()
             raise
@@ -91,14 +117,14 @@ class Shared:
             if bucket.source == rank:
                 with timeline.span("copy", bucket.number):
                     sources.fill(bucket, place)
-                    seal(place, call.version)
+                    segment.seal(bucket, call.version)
                 self._meeting.post(self._key(call, bucket), "there")
             if targets.want(bucket):
                 with timeline.span("wait", bucket.number):
                     missing = f"bucket {bucket.number} of {call.members[bucket.source]} did not come"
                     self._meeting.read(self._key(call, bucket), self._limit, missing)
                 with timeline.span("reload", bucket.number):
-                    check_seal(bucket, place, call.version)
+                    segment.check(bucket, call.version)
                     targets.load(bucket, place)
 
     def announce(self, call: Call) -> None:
@@ -123,7 +149,7 @@ class Shared:
             try:
                 for bucket in plan.buckets:
                     if targets.want(bucket):
-                        check_seal(bucket, segment.place(bucket), current["version"])
+                        segment.check(bucket, current["version"])
                         targets.load(bucket, segment.place(bucket))
             except ValueError:
                 if self._current() == current:

@@ -5,36 +5,51 @@ On a CPU "host-to-device" is the copy into the staging buffer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from openk2.engine.weights.config import Form
 from openk2.engine.weights.plan import Bucket
 from openk2.engine.weights.timeline import Timeline
 
+# One in each stage, and one more broadcast under way.
+NUM_BUFFERS = 4
+
 Stage = Callable[[Bucket, Tensor], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stages:
-    """What one rank does with a bucket; ``copy`` and ``reload`` do nothing where there is nothing to do."""
+    """What one rank does with a bucket; ``copy`` is called at its source alone.
 
+    ``home`` gives a bucket's bytes that need no staging buffer; ``broadcast`` starts one.
+    """
+
+    home: Callable[[Bucket], Tensor | None]
     copy: Stage
-    broadcast: Stage
+    broadcast: Callable[[Bucket, Tensor], dist.Work]
     reload: Stage
     timeline: Timeline
     device: torch.device
 
-    def run(self, name: str, bucket: Bucket, buffer: Tensor) -> None:
-        """One stage of one bucket, finished when this returns, recorded."""
-        stage: Stage = {"copy": self.copy, "broadcast": self.broadcast, "reload": self.reload}[name]
+    def run(self, name: Literal["copy", "reload"], bucket: Bucket, buffer: Tensor) -> None:
+        """A stage of our own, finished when this returns."""
+        stage = self.copy if name == "copy" else self.reload
         with self.timeline.span(name, bucket.number), _own_stream(self.device):
             stage(bucket, buffer)
+
+    def place(self, bucket: Bucket, buffer: Tensor) -> Tensor:
+        """Where the bucket's bytes are to lie."""
+        home = self.home(bucket)
+        return buffer[: bucket.nbytes] if home is None else home
 
 
 def run_stages(form: Form, buckets: Sequence[Bucket], rank: int, stages: Stages, buffers: Sequence[Tensor]) -> None:
@@ -47,7 +62,7 @@ def run_stages(form: Form, buckets: Sequence[Bucket], rank: int, stages: Stages,
         buckets: in the order of travel.
         rank: ours in the group; buckets of which we are the source are copied here.
         stages: what is done.
-        buffers: three of at least the largest bucket's bytes.
+        buffers: ``NUM_BUFFERS`` of at least the largest bucket's bytes.
     """
     with ThreadPoolExecutor(1, "copy") as copier, ThreadPoolExecutor(1, "reload") as loader:
         move = _pipeline if form == "pipeline" else _two_stage
@@ -64,20 +79,31 @@ def _pipeline(
 ) -> None:
     reloads: list[Future[None]] = []
 
-    def copy(number: int) -> None:
+    def copy(number: int) -> Tensor:
         if number >= len(buffers):
             reloads[number - len(buffers)].result()
+        place = stages.place(buckets[number], buffers[number % len(buffers)])
         if buckets[number].source == rank:
-            stages.run("copy", buckets[number], _cut(buffers[number % len(buffers)], buckets[number]))
+            stages.run("copy", buckets[number], place)
+        return place
 
+    def finish(sending: _Sending) -> None:
+        sending.wait(stages)
+        reloads.append(loader.submit(stages.run, "reload", sending.bucket, sending.place))
+
+    sending: _Sending | None = None
     copied = copier.submit(copy, 0)
     for number, bucket in enumerate(buckets):
-        copied.result()
+        place = copied.result()
+        started = _Sending(bucket, place, stages)
+        # A broadcast is started before the one ahead of it has ended, or the wire would idle between them.
+        if sending is not None:
+            finish(sending)
+        sending = started
         if number + 1 < len(buckets):
             copied = copier.submit(copy, number + 1)
-        buffer = _cut(buffers[number % len(buffers)], bucket)
-        stages.run("broadcast", bucket, buffer)
-        reloads.append(loader.submit(stages.run, "reload", bucket, buffer))
+    if sending is not None:
+        finish(sending)
     for reload in reloads:
         reload.result()
 
@@ -90,7 +116,7 @@ def _two_stage(
     _: ThreadPoolExecutor,
     loader: ThreadPoolExecutor,
 ) -> None:
-    own, *pair = buffers
+    own, *pair = buffers[:3]
     reloads: list[Future[None]] = []
     for wave in _waves(buckets):
         for bucket in wave:
@@ -98,15 +124,31 @@ def _two_stage(
                 # The last wave's own bucket may still be on its way into our tensors.
                 for reload in reloads:
                     reload.result()
-                stages.run("copy", bucket, _cut(own, bucket))
+                stages.run("copy", bucket, stages.place(bucket, own))
         for bucket in wave:
             if len(reloads) >= len(pair):
                 reloads[-len(pair)].result()
-            buffer = _cut(own if bucket.source == rank else pair[len(reloads) % len(pair)], bucket)
-            stages.run("broadcast", bucket, buffer)
-            reloads.append(loader.submit(stages.run, "reload", bucket, buffer))
+            place = stages.place(bucket, own if bucket.source == rank else pair[len(reloads) % len(pair)])
+            _Sending(bucket, place, stages).wait(stages)
+            reloads.append(loader.submit(stages.run, "reload", bucket, place))
     for reload in reloads:
         reload.result()
+
+
+class _Sending:
+    """A broadcast under way."""
+
+    def __init__(self, bucket: Bucket, place: Tensor, stages: Stages) -> None:
+        self.bucket, self.place = bucket, place
+        self._began = time.monotonic()
+        self._work = stages.broadcast(bucket, place)
+
+    def wait(self, stages: Stages) -> None:
+        """Until the bytes are there."""
+        self._work.wait()
+        if stages.device.type == "cuda":
+            torch.cuda.current_stream(stages.device).synchronize()
+        stages.timeline.add("broadcast", self.bucket.number, self._began)
 
 
 def _waves(buckets: Sequence[Bucket]) -> Iterator[list[Bucket]]:
@@ -119,10 +161,6 @@ def _waves(buckets: Sequence[Bucket]) -> Iterator[list[Bucket]]:
         wave.append(bucket)
     if wave:
         yield wave
-
-
-def _cut(buffer: Tensor, bucket: Bucket) -> Tensor:
-    return buffer[: bucket.nbytes]
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Timeline:
     """The spans of one rank's part in an update."""
 
     spans: list[Span] = field(default_factory=list)
+    _ended: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def span(self, stage: str, bucket: int) -> Iterator[None]:
@@ -36,8 +37,16 @@ class Timeline:
         try:
             yield
         finally:
-            # Appending to a list is atomic: stages record from threads of their own.
-            self.spans.append(Span(stage, bucket, start, time.monotonic()))
+            self.add(stage, bucket, start)
+
+    def add(self, stage: str, bucket: int, start: float) -> None:
+        """Record what ends now; stages record from threads of their own (appending to a list is atomic).
+
+        What began while the stage was at another bucket counts from that one's end.
+        """
+        now = time.monotonic()
+        self.spans.append(Span(stage, bucket, max(start, self._ended.get(stage, start)), now))
+        self._ended[stage] = now
 
     @property
     def seconds(self) -> float:

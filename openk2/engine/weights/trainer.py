@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from openk2.engine.weights.config import FORMS, Form, WeightsConfig
 from openk2.engine.weights.copies import Tensors
 from openk2.engine.weights.fleet import Fleet
@@ -86,8 +84,7 @@ class Trainer:
             meeting.post("config", (config or WeightsConfig()).model_dump_json())
         told = meeting.read("config", connect_seconds, "trainer 0 did not come")
         self.config = WeightsConfig.model_validate_json(told)
-        device = parts[0].tensor.device if parts else torch.device("cpu")
-        self._transport = make_transport(meeting, self.config, device)
+        self._transport = make_transport(meeting, self.config)
         if self._fleet is not None:
             self._post_plan(ranks, connect_seconds)
         self.plan = read_plan(meeting, connect_seconds)

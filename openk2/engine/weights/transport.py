@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
-
 from openk2.engine.weights.broadcast import Broadcast
 from openk2.engine.weights.config import WeightsConfig
 from openk2.engine.weights.copies import Tensors
@@ -38,11 +36,9 @@ class Transport(Protocol):
         """Let go of everything."""
 
 
-def make_transport(meeting: Meeting, config: WeightsConfig, device: torch.device) -> Transport:
+def make_transport(meeting: Meeting, config: WeightsConfig) -> Transport:
     """The way that ``config`` names."""
-    if config.via == "shared":
-        return Shared(meeting, config.folder, config.time_limit)
-    return Broadcast(meeting, device, config.time_limit)
+    return Shared(meeting, config) if config.via == "shared" else Broadcast(meeting, config)
 
 
 def read_plan(meeting: Meeting, time_limit: float) -> Plan:

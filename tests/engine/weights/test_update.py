@@ -2,7 +2,7 @@
 
 import pytest
 
-VIA = pytest.mark.parametrize("via", ["shared", "broadcast"])
+VIA = pytest.mark.parametrize("via", ["shared", "gloo"])
 
 
 @VIA
@@ -16,7 +16,7 @@ def test_trainers_and_replicas_that_cut_differently_agree_to_the_bit(world, via)
 
 @pytest.mark.parametrize("form", ["pipeline", "two-stage"])
 def test_both_forms_of_a_broadcast(world, form):
-    own = world("broadcast", ranks=3, form=form)
+    own = world("gloo", ranks=3, form=form)
     child = own.replica("r")
     for version in (1, 2):
         own.update(version, [child])
@@ -34,7 +34,7 @@ def test_in_shared_memory_a_late_replica_reads_alone(world):
 
 
 def test_by_broadcast_a_late_replica_is_brought_up_without_the_others(world):
-    own = world("broadcast")
+    own = world("gloo")
     first = own.replica("first")
     own.update(1, [first])
     late = own.replica("late")
@@ -47,7 +47,7 @@ def test_by_broadcast_a_late_replica_is_brought_up_without_the_others(world):
 
 
 def test_a_rehearsal_times_both_forms_and_commits_nothing(world):
-    own = world("broadcast", ranks=1)
+    own = world("gloo", ranks=1)
     child = own.replica("r")
     own.update(1, [child])
     child.tell("update", 10.0)
