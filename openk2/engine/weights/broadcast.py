@@ -50,9 +50,8 @@ class Broadcast:
             return (sources if bucket.source == rank else targets).bytes_of(bucket, self._device)
 
         def copy(bucket: Bucket, buffer: Tensor) -> None:
-            if home(bucket) is None:
-                sources.fill(bucket, buffer)
-            sent[bucket.number] = checksum(buffer)
+            in_place = home(bucket) is not None
+            sent[bucket.number] = checksum(bucket, buffer) if in_place else sources.fill(bucket, buffer)
 
         def broadcast(bucket: Bucket, buffer: Tensor) -> dist.Work:
             options = dist.BroadcastOptions()
@@ -60,11 +59,9 @@ class Broadcast:
             return group.broadcast([buffer], options)
 
         def reload(bucket: Bucket, buffer: Tensor) -> None:
-            if not targets.want(bucket):
-                return
-            received[bucket.number] = checksum(buffer)
-            if bucket.source == rank or home(bucket) is None:
-                targets.load(bucket, buffer)
+            if targets.want(bucket):
+                in_place = bucket.source != rank and home(bucket) is not None
+                received[bucket.number] = checksum(bucket, buffer) if in_place else targets.load(bucket, buffer)
 
         try:
             stages = Stages(home, copy, broadcast, reload, timeline, self._device)

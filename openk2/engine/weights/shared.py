@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from openk2.engine.weights.config import WeightsConfig
-from openk2.engine.weights.copies import Tensors, checksum, damaged
+from openk2.engine.weights.copies import MODULUS, Tensors, damaged
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.plan import ALIGNMENT, Bucket, Plan, aligned
 from openk2.engine.weights.rounds import Call
@@ -43,17 +43,16 @@ class Segment:
         """The bytes of a bucket."""
         return self._places[bucket.number][: bucket.nbytes]
 
-    def seal(self, bucket: Bucket, version: int) -> None:
+    def seal(self, bucket: Bucket, checksum: int, version: int) -> None:
         """Write checksum and version behind the bucket's bytes."""
-        seal = self._seal(bucket)
-        seal[0], seal[1] = checksum(self.place(bucket)), version
+        self._seal(bucket).copy_(torch.tensor([checksum, version % MODULUS], dtype=torch.uint64).view(torch.int64))
 
-    def check(self, bucket: Bucket, version: int) -> None:
-        """Raises ValueError when the bytes are not those that were sealed, or not of this version."""
-        told, sealed = (int(word) for word in self._seal(bucket))
+    def check(self, bucket: Bucket, checksum: int, version: int) -> None:
+        """Raises ValueError when this is not the checksum that was sealed, or the bytes not of this version."""
+        told, sealed = self._seal(bucket).tolist()
         if sealed != version:
             raise ValueError(f"bucket {bucket.number} is of version {sealed}, not {version}")
-        if told != checksum(self.place(bucket)):
+        if told % MODULUS != checksum:
             raise damaged(bucket)
 
     def _seal(self, bucket: Bucket) -> Tensor:
@@ -116,16 +115,14 @@ class Shared:
             place = segment.place(bucket)
             if bucket.source == rank:
                 with timeline.span("copy", bucket.number):
-                    sources.fill(bucket, place)
-                    segment.seal(bucket, call.version)
+                    segment.seal(bucket, sources.fill(bucket, place), call.version)
                 self._meeting.post(self._key(call, bucket), "there")
             if targets.want(bucket):
                 with timeline.span("wait", bucket.number):
                     missing = f"bucket {bucket.number} of {call.members[bucket.source]} did not come"
                     self._meeting.read(self._key(call, bucket), self._limit, missing)
                 with timeline.span("reload", bucket.number):
-                    segment.check(bucket, call.version)
-                    targets.load(bucket, place)
+                    segment.check(bucket, targets.load(bucket, place), call.version)
 
     def announce(self, call: Call) -> None:
         """Make what was just written the current version, for those who come late: trainer rank 0, once decided."""
@@ -149,8 +146,7 @@ class Shared:
             try:
                 for bucket in plan.buckets:
                     if targets.want(bucket):
-                        segment.check(bucket, current["version"])
-                        targets.load(bucket, segment.place(bucket))
+                        segment.check(bucket, targets.load(bucket, segment.place(bucket)), current["version"])
             except ValueError:
                 if self._current() == current:
                     raise
