@@ -24,7 +24,7 @@ from openk2.engine.weights.rounds import (
     vote,
 )
 from openk2.engine.weights.timeline import Timeline
-from openk2.engine.weights.transport import make_transport, read_plan
+from openk2.engine.weights.transport import make_transport, read_plan, refuse
 
 CHOICE_ROUNDS = 3
 
@@ -146,9 +146,7 @@ class Trainer:
             plan = make_plan(held, self.config.bucket_bytes)
             self._transport.claim(plan)
         except (ValueError, OSError) as error:
-            # Everybody waits for the plan: they are told as well.
-            self._meeting.post("no plan", one_line(error))
-            self._meeting.post("plan", "")
+            refuse(self._meeting, error)
             raise
         self._meeting.post("plan", plan.to_json())
 

@@ -9,7 +9,7 @@ from openk2.engine.weights.config import WeightsConfig
 from openk2.engine.weights.copies import Tensors
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.plan import Plan
-from openk2.engine.weights.rounds import Call
+from openk2.engine.weights.rounds import Call, one_line
 from openk2.engine.weights.shared import Shared
 from openk2.engine.weights.timeline import Timeline
 
@@ -39,6 +39,12 @@ class Transport(Protocol):
 def make_transport(meeting: Meeting, config: WeightsConfig) -> Transport:
     """The way that ``config`` names."""
     return Shared(meeting, config) if config.via == "shared" else Broadcast(meeting, config)
+
+
+def refuse(meeting: Meeting, error: Exception) -> None:
+    """Tell everybody who waits for the plan why there is none."""
+    meeting.post("no plan", one_line(error))
+    meeting.post("plan", "")
 
 
 def read_plan(meeting: Meeting, time_limit: float) -> Plan:

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from openk2.engine.weights.config import WeightsConfig
+from openk2.engine.weights.disk import collective_read
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.parts import Part, shard, whole
 from openk2.engine.weights.replica import Replica
@@ -209,3 +210,13 @@ def damage(file: Path, at: int) -> None:
     with file.open("r+b") as opened:
         before = os.pread(opened.fileno(), 1, at)
         os.pwrite(opened.fileno(), bytes([before[0] ^ 16]), at)
+
+
+def reader(address: str, rank: int, ranks: int):
+    """A rank that takes part in a collective read of a folder it cannot see."""
+    parts = replica_parts(rank % 2, 2)
+    meeting = Meeting.join(address)
+    return {
+        "read": lambda: collective_read(Path("/nowhere"), parts, meeting, rank=rank, ranks=ranks, connect_seconds=10.0),
+        "holds": lambda: version_held(parts),
+    }
