@@ -13,7 +13,7 @@ from openk2.engine.weights.rounds import Call, Mailbox, UpdateError
 def test_what_does_not_come_is_said_in_time():
     meeting = Meeting.host()
     began = time.monotonic()
-    with pytest.raises(TimeoutError, match="^the plan did not come within 0.2 s$"):
+    with pytest.raises(TimeoutError, match=r"^the plan did not come within 0.2 s$"):
         meeting.read("plan", 0.2, "the plan did not come")
     assert 0.2 <= time.monotonic() - began < 2
 
@@ -31,14 +31,15 @@ def test_parties_read_what_another_posted():
 def test_nobody_at_an_address_is_said():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    with pytest.raises(ConnectionError, match=f"^nobody answered at 127.0.0.1:{port} within 1 s$"):
+    with pytest.raises(ConnectionError, match=rf"^nobody answered at 127.0.0.1:{port} within 1 s$"):
         Meeting.join(f"127.0.0.1:{port}", time_limit=1)
     with pytest.raises(ValueError, match="an address is host:port, got 'here'"):
         Meeting.join("here")
 
 
 def test_it_listens_on_loopback_alone():
-    port = int(Meeting.host().address.rpartition(":")[2])
+    meeting = Meeting.host()
+    port = int(meeting.address.rpartition(":")[2])
     listening = [
         line.split()[1]
         for table in ("/proc/net/tcp", "/proc/net/tcp6")
