@@ -3,7 +3,6 @@
 Processes come from a fork server that has imported torch, so that starting one takes milliseconds.
 """
 
-import itertools
 import multiprocessing
 import os
 import resource
@@ -191,18 +190,6 @@ def leader(folder: Path, most_bytes: int | None = None):
 
     commands = {"ready": meeting.address, "register": start}
     return commands
-
-
-def vandalise(file: Path, at: int):
-    """Writes ever other bytes into a file."""
-
-    def write() -> None:
-        with file.open("r+b") as opened:
-            for number in itertools.count():
-                os.pwrite(opened.fileno(), bytes([number % 256]), at)
-
-    threading.Thread(target=write, daemon=True).start()
-    return {}
 
 
 def damage(file: Path, at: int) -> None:

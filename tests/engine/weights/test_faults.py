@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,7 +25,6 @@ from .fleet import (
     replica,
     replica_parts,
     trainer_parts,
-    vandalise,
 )
 
 VIA = pytest.mark.parametrize("via", ["shared", "gloo"])
@@ -111,17 +111,22 @@ def test_a_bucket_damaged_in_an_update_leaves_all_at_the_old_version(world, shar
     own = world("shared")
     first, second = own.replica("first"), own.replica("second")
     own.update(1, [first, second])
-    vandal = Child(vandalise, shared_folder / "slot-0", 5000)
-    own.children.append(vandal)
-    vandal.hear()
+    # One replica sleeps while the trainer writes, and wakes to a bit that has turned.
+    os.kill(first.process.pid, signal.SIGSTOP)
     for child in (first, second):
         child.tell("update", 10.0)
-    with pytest.raises(UpdateError, match=r"replica first #1: bucket 2 .* is damaged"):
-        own.publish(2)
+    before = own.rank0.timeline
+    with ThreadPoolExecutor(1) as beside:
+        publishing = beside.submit(own.publish, 2)
+        while own.rank0.timeline is before or len(own.rank0.timeline.spans) < len(own.rank0.plan.buckets):
+            time.sleep(0.001)
+        damage(shared_folder / "slot-0", at=5000)
+        os.kill(first.process.pid, signal.SIGCONT)
+        with pytest.raises(UpdateError, match=r"nobody: replica first #1: bucket 2 \(experts.gate_up, …\) is damaged"):
+            publishing.result(STATED)
     for child in (first, second):
         assert child.hear()[0] == "UpdateRefusedError"
         assert child.ask("holds") == 1
-    vandal.close()
     own.update(3, [first, second])
     assert [child.ask("holds") for child in (first, second)] == [3, 3]
 

@@ -16,15 +16,16 @@ from openk2.engine.weights.rounds import UpdateError
 from openk2.engine.weights.vllm import VllmServer, update_vllm
 
 
+NEEDED = {"/init_weight_transfer_engine": "init_info", "/update_weights": "update_info"}
+
+
 class Routes(BaseHTTPRequestHandler):
     """Counts what it is asked; 400 without the body's key, 409 for a second start."""
-
-    NEEDED = {"/init_weight_transfer_engine": "init_info", "/update_weights": "update_info"}
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         calls = self.server.calls
-        key = self.NEEDED.get(self.path)
+        key = NEEDED.get(self.path)
         if key is not None and key not in body:
             return self.answer(400, f"Missing '{key}' in request body")
         if self.path == "/start_weight_update" and self.server.updating:
@@ -80,7 +81,7 @@ def test_the_server_receives_while_we_send(double, client):
 def test_what_the_server_refuses_is_said_with_its_own_words(double, client):
     client.start_weight_update()
     with pytest.raises(
-        UpdateError, match="mixture of versions: .*/start_weight_update answered 409: .*already in prog"
+        UpdateError, match=r"mixture of versions: .*/start_weight_update answered 409: .*already in prog"
     ):
         update_vllm(client, PARTS, send=lambda parts: None)
 
@@ -97,7 +98,7 @@ def test_sending_that_fails_is_an_update_that_fails(double, client):
 
 def test_a_server_that_is_gone_is_named(double):
     gone = VllmServer("http://127.0.0.1:9", time_limit=1)
-    with pytest.raises(ConnectionError, match="http://127.0.0.1:9/start_weight_update gave no answer"):
+    with pytest.raises(ConnectionError, match=r"http://127.0.0.1:9/start_weight_update gave no answer"):
         gone.start_weight_update()
 
 
