@@ -20,6 +20,11 @@ def join(meeting: Meeting, name: str) -> str:
     return _member(name, ticket)
 
 
+def leave(meeting: Meeting, member: str) -> None:
+    """Have a replica left out of the next update."""
+    meeting.post(f"left/{member}", "")
+
+
 def _member(name: str, ticket: int) -> str:
     return f"replica {name} #{ticket}"
 
@@ -93,7 +98,7 @@ class Fleet:
             time.sleep(POLL_SECONDS)
 
     def _admit(self) -> None:
-        """Read the joins since the last look; a name that joins again has died before."""
+        """Read who joined and who left since the last look; a name that joins again has died before."""
         for ticket in range(1, int(self._meeting.peek(JOINS) or 0) + 1):
             name = None if ticket in self._seen else self._meeting.peek(f"join/{ticket}")
             if name is None:
@@ -104,3 +109,6 @@ class Fleet:
                 self._replicas.pop(member).mailbox.dismiss("its name joined again")
             member = _member(name, ticket)
             self._replicas[member] = _Replica(name, Mailbox(self._meeting, member))
+        for member in [member for member in self._replicas if self._meeting.peek(f"left/{member}") is not None]:
+            del self._replicas[member]
+            self._meeting.forget([f"left/{member}"])

@@ -101,6 +101,8 @@ class Meeting:
         except dist.DistNetworkError as error:
             reason = str(error).partition("\n")[0]
             raise ConnectionError(f"the trainer's meeting place at {self.address} is gone ({reason})") from None
+        except dist.DistStoreError:
+            raise TimeoutError(f"a key at {self.address} was removed while it was read") from None
 
 
 def _connected(host: str, port: int, time_limit: float, **hosting: Any) -> TCPStore:

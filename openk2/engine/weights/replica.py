@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from openk2.engine.weights.config import WeightsConfig
 from openk2.engine.weights.copies import Tensors
-from openk2.engine.weights.fleet import join
+from openk2.engine.weights.fleet import join, leave
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.parts import Part
 from openk2.engine.weights.rounds import FAILURES, Call, Mailbox, await_decision, one_line, vote
@@ -56,7 +57,11 @@ class Replica:
         self._transport = make_transport(meeting, self.config)
         # Joined before it reads: a version that is committed meanwhile calls it, or is current when it looks.
         self._mailbox = Mailbox(meeting, join(meeting, name))
-        self._catch_up()
+        try:
+            self._catch_up()
+        except FAILURES:
+            self.close()
+            raise
 
     @property
     def member(self) -> str:
@@ -89,8 +94,11 @@ class Replica:
                 return call.version
 
     def close(self) -> None:
-        """Leave the process group; tensors keep their version."""
+        """Leave the fleet; tensors keep their version."""
         self._transport.leave()
+        # Without a meeting place there is nobody to tell.
+        with suppress(ConnectionError):
+            leave(self._meeting, self.member)
 
     def _carry_out(self, call: Call) -> None:
         self.timeline = Timeline()

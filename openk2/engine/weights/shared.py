@@ -7,9 +7,11 @@ late or back reads it alone. Both are claimed in full up front, so that a full m
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -30,7 +32,7 @@ class Segment:
     """A file of shared memory with a place for every bucket."""
 
     def __init__(self, file: Path, plan: Plan) -> None:
-        """Map the file that ``claim`` made. Raises OSError or ValueError when it is not there or not whole."""
+        """Map a file that ``claim`` made. Raises OSError or ValueError when it is not there or not whole."""
         with file.open("r+b") as opened:
             size = os.fstat(opened.fileno()).st_size
             if size != segment_bytes(plan):
@@ -58,21 +60,32 @@ class Segment:
     def _seal(self, bucket: Bucket) -> Tensor:
         return self._places[bucket.number][-ALIGNMENT:].view(torch.int64)[:2]
 
-    @staticmethod
-    def claim(file: Path, nbytes: int) -> None:
-        """Make the file with all its memory. Raises OSError, in one line, when there is not so much; leaves nothing."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, nbytes)
-        except OSError as error:
+
+def claim(file: Path, nbytes: int) -> int:
+    """Make a file with all its memory; returns its descriptor, whose lock says that its maker lives.
+
+    Raises OSError, in one line, when there is not so much room; leaves nothing.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        os.posix_fallocate(descriptor, 0, nbytes)
+    except OSError as error:
+        os.close(descriptor)
+        file.unlink()
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
+            reason = f"{file}: no room for {nbytes:,} bytes of shared memory ({error.strerror})"
+            raise OSError(reason) from None
+        raise
+    return descriptor
+
+
+def sweep(folder: Path) -> None:
+    """Remove segments whose makers were killed: nobody holds their lock."""
+    for file in folder.glob("*-slot-*"):
+        with suppress(FileNotFoundError, BlockingIOError), file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.unlink()
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
-                reason = f"{file}: no room for {nbytes:,} bytes of shared memory ({error.strerror})"
-                raise OSError(reason) from None
-            raise
-        finally:
-            os.close(descriptor)
 
 
 def sealed_bytes(bucket: Bucket) -> int:
@@ -93,14 +106,15 @@ class Shared:
         self._folder = config.folder
         self._limit = config.time_limit
         self._segments: dict[int, Segment] = {}
-        self._claimed = False
+        self._claimed: dict[int, int] = {}
 
     def claim(self, plan: Plan) -> None:
         """Take the memory of both segments: trainer rank 0, once."""
-        self._claimed = True
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sweep(self._folder)
         try:
             for slot in range(SLOTS):
-                Segment.claim(self._file(slot), segment_bytes(plan))
+                self._claimed[slot] = claim(self._file(slot), segment_bytes(plan))
         except OSError:
             self.leave()
             raise
@@ -158,9 +172,10 @@ class Shared:
 
     def leave(self) -> None:
         """Give the segments' files back, where we claimed them. Who has them mapped keeps them."""
-        if self._claimed:
-            for slot in range(SLOTS):
-                self._file(slot).unlink(missing_ok=True)
+        for slot, descriptor in self._claimed.items():
+            self._file(slot).unlink(missing_ok=True)
+            os.close(descriptor)
+        self._claimed.clear()
 
     def _current(self) -> dict[str, int] | None:
         told = self._meeting.peek("current")
@@ -172,7 +187,8 @@ class Shared:
         return self._segments[slot]
 
     def _file(self, slot: int) -> Path:
-        return self._folder / f"slot-{slot}"
+        # The meeting's port is one trainer's alone.
+        return self._folder / f"{self._meeting.address.rpartition(':')[2]}-slot-{slot}"
 
     @staticmethod
     def _key(call: Call, bucket: Bucket) -> str:

@@ -56,6 +56,11 @@ class World:
         self.publish(version)
         assert [child.hear() for child in [*self.trainers, *replicas]] == [version] * (self.ranks - 1 + len(replicas))
 
+    def slot(self, number: int) -> Path:
+        """The file of a shared segment."""
+        (file,) = self.rank0.config.folder.glob(f"*-slot-{number}")
+        return file
+
     def _named(self, role, args):
         return (args[0], self.meeting.address, *args[1:]) if role is replica else (self.meeting.address, *args)
 

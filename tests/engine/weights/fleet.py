@@ -140,10 +140,35 @@ def replica(name: str, address: str, rank: int, ranks: int):
     return {
         "ready": own.version,
         "update": own.update,
+        "serve": lambda: serve(own, parts),
+        "close": own.close,
         "holds": lambda: version_held(parts),
         "die after": lambda spans: die_after(own, spans),
         "timeline": lambda: own.timeline.spans,
     }
+
+
+def serve(own: Replica, parts: list[Part]) -> list[int | None]:
+    """Take part in an update while another thread looks at the weights all the time; what it saw, in order."""
+    seen, ended = [], threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            with own.lock:
+                held = version_held(parts)
+            if held not in seen[-1:]:
+                seen.append(held)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        own.update(10.0)
+        # One more look, with the new version in place.
+        time.sleep(0.2)
+    finally:
+        ended.set()
+        looking.join()
+    return seen
 
 
 def trainer(address: str, rank: int, ranks: int):

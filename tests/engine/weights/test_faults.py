@@ -93,11 +93,11 @@ def test_without_trainer_0_replicas_say_so_and_serve_on(shared_folder, request):
     assert child.ask("holds") == 1
 
 
-def test_a_damaged_bucket_is_named_and_refused(world, shared_folder):
+def test_a_damaged_bucket_is_named_and_refused(world):
     own = world("shared")
     child = own.replica("r")
     own.update(1, [child])
-    damage(shared_folder / "slot-1", at=5000)
+    damage(own.slot(1), at=5000)
     # One that comes now cannot start from it …
     parts = replica_parts(0, 1)
     with pytest.raises(ValueError, match=r"^bucket 2 \(experts.gate_up, …\) is damaged: its checksum differs$"):
@@ -107,7 +107,7 @@ def test_a_damaged_bucket_is_named_and_refused(world, shared_folder):
     assert child.ask("holds") == 1
 
 
-def test_a_bucket_damaged_in_an_update_leaves_all_at_the_old_version(world, shared_folder):
+def test_a_bucket_damaged_in_an_update_leaves_all_at_the_old_version(world):
     own = world("shared")
     first, second = own.replica("first"), own.replica("second")
     own.update(1, [first, second])
@@ -120,7 +120,7 @@ def test_a_bucket_damaged_in_an_update_leaves_all_at_the_old_version(world, shar
         publishing = beside.submit(own.publish, 2)
         while own.rank0.timeline is before or len(own.rank0.timeline.spans) < len(own.rank0.plan.buckets):
             time.sleep(0.001)
-        damage(shared_folder / "slot-0", at=5000)
+        damage(own.slot(0), at=5000)
         os.kill(first.process.pid, signal.SIGCONT)
         with pytest.raises(UpdateError, match=r"nobody: replica first #1: bucket 2 \(experts.gate_up, …\) is damaged"):
             publishing.result(STATED)
@@ -136,7 +136,7 @@ def test_a_full_shared_memory_is_one_line_for_everybody_and_leaves_nothing(share
     request.addfinalizer(lead.close)
     address = lead.hear()
     kind, text, _ = lead.ask("register")
-    room = rf"{shared_folder}/slot-0: no room for \d+,\d\d\d bytes of shared memory \(File too large\)"
+    room = rf"{shared_folder}/\d+-slot-0: no room for \d+,\d\d\d bytes of shared memory \(File too large\)"
     assert kind == "OSError"
     assert re.search(room, text)
     assert list(shared_folder.iterdir()) == []
@@ -158,3 +158,33 @@ def test_a_full_tmpfs_is_an_error_and_no_bus_error(tmp_path):
         assert list(tmp_path.iterdir()) == []
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_the_memory_of_a_killed_trainer_is_found_and_given_back(shared_folder, request):
+    lead = Child(leader, shared_folder)
+    request.addfinalizer(lead.close)
+    lead.hear()
+    lead.ask("register")
+    left = set(shared_folder.iterdir())
+    parts = trainer_parts(full(0), 0, 1)
+    beside = Trainer(parts, Meeting.host(), config(shared_folder, "shared"))
+    assert len(left) == 2
+    assert left < set(shared_folder.iterdir())  # while it lives, its memory is its own
+    lead.close()
+    after = Trainer(parts, Meeting.host(), config(shared_folder, "shared"))
+    assert not left & set(shared_folder.iterdir())
+    beside.close()
+    after.close()
+    assert list(shared_folder.iterdir()) == []
+
+
+def test_a_replica_that_could_not_start_or_has_left_fails_no_update(world):
+    own = world("shared")
+    stays, leaves = own.replica("stays"), own.replica("leaves")
+    own.update(1, [stays, leaves])
+    damage(own.slot(1), at=5000)
+    with pytest.raises(ValueError, match="is damaged"):
+        Replica("late", replica_parts(0, 1), Meeting.join(own.meeting.address))
+    leaves.ask("close")
+    own.update(2, [stays])
+    assert [stays.ask("holds"), leaves.ask("holds")] == [2, 1]

@@ -58,3 +58,14 @@ def test_a_rehearsal_times_both_forms_and_commits_nothing(world):
     own.publish(2)
     assert child.hear() == 2
     assert child.ask("holds") == 2
+
+
+@VIA
+def test_the_old_version_is_served_whole_until_the_new_one_is(world, via):
+    own = world(via, bucket_bytes=128)
+    child = own.replica("r")
+    own.update(1, [child])
+    for version in (2, 3):
+        child.tell("serve")
+        own.publish(version)
+        assert child.hear() == [version - 1, version]

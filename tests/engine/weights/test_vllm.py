@@ -15,7 +15,6 @@ from openk2.engine.weights.parts import shard, whole
 from openk2.engine.weights.rounds import UpdateError
 from openk2.engine.weights.vllm import VllmServer, update_vllm
 
-
 NEEDED = {"/init_weight_transfer_engine": "init_info", "/update_weights": "update_info"}
 
 
