@@ -56,9 +56,8 @@ def simulate(nbytes: float, cluster: Cluster) -> Seconds:
         broadcast b = B / min(nvlink, network of a node)      (network only with several nodes)
         reload    l = B / r / memory                          (a rank keeps its share)
 
-    Stages alone: S / R / pcie with all ranks copying at once; N · b; N · l.
-    Pipeline: N · max(c, b, l), and the two others once: every bucket is copied by one rank while the one before is
-    broadcast.
+    Stages alone: ⌈N / R⌉ · c with all ranks copying at once; N · b; N · l.
+    Pipeline: the slowest stage alone, and a bucket's way through the two others: sources copy ahead, all at once.
     Two-stage: ⌈N / R⌉ waves of one copy c by all ranks, then N · max(b, l), with a last reload in each wave.
 
     Left out: start-up of the group, votes, post-processing of the weights (quantisation, transposes), and that a
@@ -70,12 +69,14 @@ def simulate(nbytes: float, cluster: Cluster) -> Seconds:
     link = c.nvlink if c.ranks == c.ranks_per_node else min(c.nvlink, c.network)
     copy, broadcast = c.bucket_bytes / c.pcie, c.bucket_bytes / link
     reload = c.bucket_bytes / c.ranks_per_replica / c.memory
-    slowest = max(copy, broadcast, reload)
+    stages = (waves * copy, buckets * broadcast, buckets * reload)
+    slowest = max(range(3), key=lambda stage: stages[stage])
+    fill = sum(once for stage, once in enumerate((copy, broadcast, reload)) if stage != slowest)
     return Seconds(
-        copy=nbytes / c.ranks / c.pcie,
-        broadcast=buckets * broadcast,
-        reload=buckets * reload,
-        pipeline=buckets * slowest + (copy + broadcast + reload - slowest),
+        copy=stages[0],
+        broadcast=stages[1],
+        reload=stages[2],
+        pipeline=stages[slowest] + fill,
         two_stage=waves * (copy + reload) + buckets * max(broadcast, reload),
     )
 

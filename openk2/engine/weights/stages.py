@@ -20,8 +20,9 @@ from openk2.engine.weights.config import Form
 from openk2.engine.weights.plan import Bucket
 from openk2.engine.weights.timeline import Timeline
 
-# One in each stage, and one more broadcast under way.
-NUM_BUFFERS = 4
+# For buckets of our own: one in each stage. For those of others: two broadcasts under way, and a reload.
+NUM_OWN = 3
+NUM_BUFFERS = NUM_OWN + 3
 
 Stage = Callable[[Bucket, Tensor], None]
 
@@ -56,7 +57,7 @@ def run_stages(form: Form, buckets: Sequence[Bucket], rank: int, stages: Stages,
     """Move all buckets through rank ``rank``.
 
     Args:
-        form: ``pipeline`` copies bucket i+1, broadcasts i and reloads i-1 at once. ``two-stage`` lets all sources copy
+        form: ``pipeline`` has every source copy ahead while others' buckets are broadcast and those before reloaded. ``two-stage`` lets all sources copy
             their next bucket together, then broadcasts one after the other while the one before is reloaded: the
             copies of all links at once instead of one in turn, and nothing else beside them.
         buckets: in the order of travel.
@@ -77,34 +78,50 @@ def _pipeline(
     copier: ThreadPoolExecutor,
     loader: ThreadPoolExecutor,
 ) -> None:
-    reloads: list[Future[None]] = []
+    own, ring = buffers[:NUM_OWN], buffers[NUM_OWN:]
+    mine = [bucket for bucket in buckets if bucket.source == rank]
+    others = [bucket for bucket in buckets if bucket.source != rank]
+    copies: list[Future[Tensor]] = []
+    reloads: dict[int, Future[None]] = {}
 
-    def copy(number: int) -> Tensor:
-        if number >= len(buffers):
-            reloads[number - len(buffers)].result()
-        place = stages.place(buckets[number], buffers[number % len(buffers)])
-        if buckets[number].source == rank:
-            stages.run("copy", buckets[number], place)
+    def copy(turn: int) -> Tensor:
+        if turn >= NUM_OWN:
+            reloads[mine[turn - NUM_OWN].number].result()
+        place = stages.place(mine[turn], own[turn % NUM_OWN])
+        stages.run("copy", mine[turn], place)
         return place
+
+    def copy_next() -> None:
+        if len(copies) < len(mine):
+            copies.append(copier.submit(copy, len(copies)))
 
     def finish(sending: _Sending) -> None:
         sending.wait(stages)
-        reloads.append(loader.submit(stages.run, "reload", sending.bucket, sending.place))
+        reloads[sending.bucket.number] = loader.submit(stages.run, "reload", sending.bucket, sending.place)
+        if sending.bucket.source == rank:
+            copy_next()
 
+    for _ in own:
+        copy_next()
+    my_turn, their_turn = 0, 0
     sending: _Sending | None = None
-    copied = copier.submit(copy, 0)
-    for number, bucket in enumerate(buckets):
-        place = copied.result()
+    for bucket in buckets:
+        if bucket.source == rank:
+            place = copies[my_turn].result()
+            my_turn += 1
+        else:
+            if their_turn >= len(ring):
+                reloads[others[their_turn - len(ring)].number].result()
+            place = stages.place(bucket, ring[their_turn % len(ring)])
+            their_turn += 1
         started = _Sending(bucket, place, stages)
         # A broadcast is started before the one ahead of it has ended, or the wire would idle between them.
         if sending is not None:
             finish(sending)
         sending = started
-        if number + 1 < len(buckets):
-            copied = copier.submit(copy, number + 1)
     if sending is not None:
         finish(sending)
-    for reload in reloads:
+    for reload in reloads.values():
         reload.result()
 
 
