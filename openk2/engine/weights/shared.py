@@ -11,6 +11,7 @@ import fcntl
 import json
 import mmap
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from openk2.engine.weights.timeline import Timeline
 
 SLOTS = 2
 READ_TRIES = 3
+# Seconds between looks at a seal.
+SHORTEST_LOOK, LONGEST_LOOK = 0.00005, 0.005
 
 
 class Segment:
@@ -45,20 +48,32 @@ class Segment:
         """The bytes of a bucket."""
         return self._places[bucket.number][: bucket.nbytes]
 
-    def seal(self, bucket: Bucket, checksum: int, version: int) -> None:
-        """Write checksum and version behind the bucket's bytes."""
-        self._seal(bucket).copy_(torch.tensor([checksum, version % MODULUS], dtype=torch.uint64).view(torch.int64))
+    def seal(self, bucket: Bucket, checksum: int, call: Call) -> None:
+        """Write checksum, version and last the round behind the bucket's bytes: now it can be read."""
+        seal = self._seal(bucket)
+        seal[:2] = torch.tensor([checksum, call.version % MODULUS], dtype=torch.uint64).view(torch.int64)
+        seal[2] = call.round
+
+    def wait(self, bucket: Bucket, call: Call, time_limit: float) -> None:
+        """Until the bucket is sealed in this round. Raises TimeoutError, naming the source."""
+        seal, began = self._seal(bucket), time.monotonic()
+        while int(seal[2]) != call.round:
+            waited = time.monotonic() - began
+            if waited >= time_limit:
+                source = call.members[bucket.source]
+                raise TimeoutError(f"bucket {bucket.number} of {source} did not come within {time_limit:g} s")
+            time.sleep(min(SHORTEST_LOOK + waited / 20, LONGEST_LOOK))
 
     def check(self, bucket: Bucket, checksum: int, version: int) -> None:
         """Raises ValueError when this is not the checksum that was sealed, or the bytes not of this version."""
-        told, sealed = self._seal(bucket).tolist()
+        told, sealed, _ = self._seal(bucket).tolist()
         if sealed != version:
             raise ValueError(f"bucket {bucket.number} is of version {sealed}, not {version}")
         if told % MODULUS != checksum:
             raise damaged(bucket)
 
     def _seal(self, bucket: Bucket) -> Tensor:
-        return self._places[bucket.number][-ALIGNMENT:].view(torch.int64)[:2]
+        return self._places[bucket.number][-ALIGNMENT:].view(torch.int64)[:3]
 
 
 def claim(file: Path, nbytes: int) -> int:
@@ -129,12 +144,10 @@ class Shared:
             place = segment.place(bucket)
             if bucket.source == rank:
                 with timeline.span("copy", bucket.number):
-                    segment.seal(bucket, sources.fill(bucket, place), call.version)
-                self._meeting.post(self._key(call, bucket), "there")
+                    segment.seal(bucket, sources.fill(bucket, place), call)
             if targets.want(bucket):
                 with timeline.span("wait", bucket.number):
-                    missing = f"bucket {bucket.number} of {call.members[bucket.source]} did not come"
-                    self._meeting.read(self._key(call, bucket), self._limit, missing)
+                    segment.wait(bucket, call, self._limit)
                 with timeline.span("reload", bucket.number):
                     segment.check(bucket, targets.load(bucket, place), call.version)
 
@@ -143,8 +156,7 @@ class Shared:
         self._meeting.post("current", json.dumps({"version": call.version, "slot": call.slot}))
 
     def tidy(self, plan: Plan, call: Call) -> None:
-        """Forget the announcements of an update."""
-        self._meeting.forget(self._key(call, bucket) for bucket in plan.buckets)
+        """Forget what the update left in the meeting: nothing."""
 
     def catch_up(self, plan: Plan, targets: Tensors, version: int | None) -> int | None:
         """Read the current version, unless it is ``version`` or there is none; returns the one that is read.
@@ -189,7 +201,3 @@ class Shared:
     def _file(self, slot: int) -> Path:
         # The meeting's port is one trainer's alone.
         return self._folder / f"{self._meeting.address.rpartition(':')[2]}-slot-{slot}"
-
-    @staticmethod
-    def _key(call: Call, bucket: Bucket) -> str:
-        return f"bucket/{call.round}/{bucket.number}"
