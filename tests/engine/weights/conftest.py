@@ -33,7 +33,7 @@ class World:
             child.hear()
 
     def start(self, role, *args) -> Child:
-        child = Child(role, *self._named(role, args))
+        child = Child(role, self.meeting.address, *args)
         self.children.append(child)
         return child
 
@@ -60,9 +60,6 @@ class World:
         """The file of a shared segment."""
         (file,) = self.rank0.config.folder.glob(f"*-slot-{number}")
         return file
-
-    def _named(self, role, args):
-        return (args[0], self.meeting.address, *args[1:]) if role is replica else (self.meeting.address, *args)
 
     def close(self) -> None:
         for child in self.children:

@@ -134,7 +134,7 @@ def play(role, connection, *args) -> None:
         name, *values = connection.recv()
 
 
-def replica(name: str, address: str, rank: int, ranks: int):
+def replica(address: str, name: str, rank: int, ranks: int):
     parts = replica_parts(rank, ranks)
     own = Replica(name, parts, Meeting.join(address))
     return {

@@ -4,12 +4,16 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
+from openk2.engine.weights.config import WeightsConfig
 from openk2.engine.weights.meeting import Meeting
+from openk2.engine.weights.parts import whole
 from openk2.engine.weights.replica import Replica
 from openk2.engine.weights.rounds import UpdateError
 from openk2.engine.weights.trainer import Trainer
@@ -78,7 +82,7 @@ def test_without_trainer_0_replicas_say_so_and_serve_on(shared_folder, request):
     request.addfinalizer(lead.close)
     address = lead.hear()
     lead.ask("register")
-    child = Child(replica, "r", address, 0, 1)
+    child = Child(replica, address, "r", 0, 1)
     request.addfinalizer(child.close)
     child.hear()
     child.tell("update", 10.0)
@@ -140,7 +144,7 @@ def test_a_full_shared_memory_is_one_line_for_everybody_and_leaves_nothing(share
     assert kind == "OSError"
     assert re.search(room, text)
     assert list(shared_folder.iterdir()) == []
-    child = Child(replica, "r", address, 0, 1)
+    child = Child(replica, address, "r", 0, 1)
     request.addfinalizer(child.close)
     kind, text, _ = child.hear()
     assert kind == "ValueError"
@@ -188,3 +192,51 @@ def test_a_replica_that_could_not_start_or_has_left_fails_no_update(world):
     leaves.ask("close")
     own.update(2, [stays])
     assert [stays.ask("holds"), leaves.ask("holds")] == [2, 1]
+
+
+def test_weights_that_move_while_they_are_published_are_refused():
+    # Large enough that sending takes tens of milliseconds, after a checksum of a few.
+    trained, served = torch.zeros(2**23), torch.zeros(2**23)
+    meeting, ended = Meeting.host(), threading.Event()
+    own = Trainer(whole({"w": trained}), meeting, WeightsConfig(via="gloo", time_limit=10))
+    replica = Replica("r", whole({"w": served}), Meeting.join(meeting.address))
+
+    def train_on() -> None:
+        while not ended.is_set():
+            trained[-1] += 1
+
+    with ThreadPoolExecutor(2) as beside:
+        updating, training = beside.submit(replica.update, 10), beside.submit(train_on)
+        try:
+            with pytest.raises(UpdateError, match=r"replica r #1: bucket 0 \(w, …\) is damaged"):
+                own.publish(1)
+        finally:
+            ended.set()
+        training.result(10)
+        with pytest.raises(UpdateError, match="is damaged"):
+            updating.result(10)
+        assert not served.any()
+        updating = beside.submit(replica.update, 10)
+        own.publish(2)
+        assert updating.result(10) == 2
+    assert torch.equal(served, trained)
+    own.close()
+    replica.close()
+
+
+def test_a_replica_that_lives_but_does_not_look_is_dismissed_and_told(world):
+    own = world("shared")
+    awake, asleep = own.replica("awake"), own.replica("asleep")
+    awake.tell("update", 10.0)
+    with pytest.raises(UpdateError, match=r"replica asleep #2: no vote within 2 s"):
+        own.publish(1)
+    assert awake.hear()[0] == "UpdateRefusedError"
+    own.update(2, [awake])
+    kind, text, _ = asleep.ask("update", 10.0)
+    assert (kind, text) == (
+        "UpdateRefusedError",
+        "version 1 was taken by nobody: replica asleep #2: no vote within 2 s",
+    )
+    kind, text, _ = asleep.ask("update", 10.0)
+    assert (kind, text) == ("UpdateError", "replica asleep #2 was dismissed (it was silent in an update): join again")
+    assert asleep.ask("holds") is None
