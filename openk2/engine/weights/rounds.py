@@ -9,6 +9,7 @@ that have not read it stay at the old version, and the next update brings them i
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -119,14 +120,13 @@ def decide(meeting: Meeting, call: Call, time_limit: float) -> None:
     Raises UpdateRefusedError with every reason, and the members that were silent, when it is not "commit".
     """
     reasons, silent = [], []
+    deadline = time.monotonic() + time_limit
     for member in call.members:
         try:
-            said = meeting.read(f"vote/{call.round}/{member}", time_limit, "no vote")
-        except TimeoutError as error:
-            said = str(error)
+            said = meeting.read(f"vote/{call.round}/{member}", max(0.0, deadline - time.monotonic()), "no vote")
+        except TimeoutError:
+            said = f"no vote within {time_limit:g} s"
             silent.append(member)
-            # Whoever is still alive has had its time by now.
-            time_limit = min(time_limit, 0.5)
         if said != OK:
             reasons.append(f"{member}: {said}")
     meeting.post(f"decision/{call.round}", "; ".join(reasons) or COMMIT)

@@ -57,9 +57,9 @@ def run_stages(form: Form, buckets: Sequence[Bucket], rank: int, stages: Stages,
     """Move all buckets through rank ``rank``.
 
     Args:
-        form: ``pipeline`` has every source copy ahead while others' buckets are broadcast and those before reloaded. ``two-stage`` lets all sources copy
-            their next bucket together, then broadcasts one after the other while the one before is reloaded: the
-            copies of all links at once instead of one in turn, and nothing else beside them.
+        form: ``pipeline`` has every source copy ahead while others' buckets are broadcast and those before reloaded.
+            ``two-stage`` has all sources copy their next bucket together and nothing else beside it; then each is
+            broadcast while the one before is reloaded.
         buckets: in the order of travel.
         rank: ours in the group; buckets of which we are the source are copied here.
         stages: what is done.

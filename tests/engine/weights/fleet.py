@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,13 +18,13 @@ from openk2.engine.weights.disk import collective_read
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.parts import Part, shard, whole
 from openk2.engine.weights.replica import Replica
+from openk2.engine.weights.timeline import Timeline
 from openk2.engine.weights.trainer import Trainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch.distributed", __name__])
 EXPERTS, WIDTH, HIDDEN, ROWS = 6, 32, 16, 24
 LIMIT = 2.0
-MANY = {"bucket_bytes": 128}
 # What a test allows a message that needs no update.
 PATIENCE = 20.0
 
@@ -143,7 +142,7 @@ def replica(address: str, name: str, rank: int, ranks: int):
         "serve": lambda: serve(own, parts),
         "close": own.close,
         "holds": lambda: version_held(parts),
-        "die after": lambda spans: die_after(own, spans),
+        "die after": die_after,
         "timeline": lambda: own.timeline.spans,
     }
 
@@ -176,7 +175,7 @@ def trainer(address: str, rank: int, ranks: int):
     own = Trainer(parts, Meeting.join(address), rank=rank, ranks=ranks)
     return {
         "publish": lambda version: publish(own, parts, version, rank, ranks),
-        "die after": lambda spans: die_after(own, spans),
+        "die after": die_after,
     }
 
 
@@ -188,17 +187,16 @@ def publish(own: Trainer, parts: list[Part], version: int, rank: int, ranks: int
     return version
 
 
-def die_after(own: Trainer | Replica, spans: int) -> None:
-    """SIGKILL to ourselves in the middle of the next update, which has hundreds of spans in ``MANY`` buckets."""
-    sys.setswitchinterval(1e-6)
+def die_after(spans: int) -> None:
+    """Have SIGKILL end this process when it has been through so many stages of the next update."""
+    add = Timeline.add
 
-    def watch() -> None:
-        seen = own.timeline
-        while own.timeline is seen or len(own.timeline.spans) < spans:
-            time.sleep(1e-5)
-        os.kill(os.getpid(), signal.SIGKILL)
+    def add_and_die(own: Timeline, *span) -> None:
+        add(own, *span)
+        if len(own.spans) == spans:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, daemon=True).start()
+    Timeline.add = add_and_die
 
 
 def leader(folder: Path, most_bytes: int | None = None):
@@ -209,9 +207,9 @@ def leader(folder: Path, most_bytes: int | None = None):
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         parts = trainer_parts(full(0), 0, 1)
-        own = Trainer(parts, meeting, config(folder, "shared", **MANY))
+        own = Trainer(parts, meeting, config(folder, "shared"))
         commands["publish"] = lambda version: publish(own, parts, version, 0, 1)
-        commands["die after"] = lambda spans: die_after(own, spans)
+        commands["die after"] = die_after
 
     commands = {"ready": meeting.address, "register": start}
     return commands

@@ -20,7 +20,6 @@ from openk2.engine.weights.trainer import Trainer
 
 from .fleet import (
     LIMIT,
-    MANY,
     Child,
     config,
     damage,
@@ -38,7 +37,7 @@ STATED = 4 * LIMIT
 
 @VIA
 def test_a_replica_killed_in_an_update_leaves_all_at_the_old_version_and_comes_back(world, via):
-    own = world(via, **MANY)
+    own = world(via)
     victim, witness = own.replica("victim"), own.replica("witness")
     own.update(1, [victim, witness])
 
@@ -62,7 +61,7 @@ def test_a_replica_killed_in_an_update_leaves_all_at_the_old_version_and_comes_b
 
 @VIA
 def test_a_trainer_rank_killed_in_an_update(world, via):
-    own = world(via, ranks=2, **MANY)
+    own = world(via, ranks=2)
     child = own.replica("r")
     own.update(1, [child])
     own.trainers[0].ask("die after", 2)
