@@ -99,11 +99,11 @@ class ChatFormat:
             if token_id in (self._call_begin, self._section_begin, self._section_end):
                 flush()
                 if call is not None:
-                    calls.append(_read_call(call, closed=False))
+                    calls.append(read_call(call, closed=False))
                 call = [] if token_id == self._call_begin else None
             elif token_id == self._call_end and call is not None:
                 flush()
-                calls.append(_read_call(call, closed=True))
+                calls.append(read_call(call, closed=True))
                 call = None
             elif token_id == self._argument_begin and in_id:
                 flush()
@@ -111,7 +111,7 @@ class ChatFormat:
                 run.append(token_id)
         flush()
         if call is not None:
-            calls.append(_read_call(call, closed=False))
+            calls.append(read_call(call, closed=False))
         return Message("assistant", "".join(content), calls)
 
     def _to_ids(self, pieces: Sequence[_Piece]) -> Encoded:
@@ -177,8 +177,8 @@ def _calls(calls: Sequence[ToolCall]) -> list[_Piece]:
     return [*pieces, _Piece(names.SECTION_END, special=True, loss=True)]
 
 
-def _read_call(texts: Sequence[str], *, closed: bool) -> ToolCall:
-    """A call from its id and, where it got that far, its arguments."""
+def read_call(texts: Sequence[str], *, closed: bool) -> ToolCall:
+    """A call from its id and, where it got that far, the parts of its arguments; what is wrong is its ``error``."""
     call_id, arguments = texts[0], "".join(texts[1:])
     match = _CALL_ID.fullmatch(call_id)
     error: CallError | None
