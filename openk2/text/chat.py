@@ -177,18 +177,24 @@ def _calls(calls: Sequence[ToolCall]) -> list[_Piece]:
     return [*pieces, _Piece(names.SECTION_END, special=True, loss=True)]
 
 
+def call_name(call_id: str) -> str | None:
+    """The tool that ``functions.NAME:IDX`` names; None for any other text."""
+    match = _CALL_ID.fullmatch(call_id)
+    return match[1] if match else None
+
+
 def read_call(texts: Sequence[str], *, closed: bool) -> ToolCall:
     """A call from its id and, where it got that far, the parts of its arguments; what is wrong is its ``error``."""
     call_id, arguments = texts[0], "".join(texts[1:])
-    match = _CALL_ID.fullmatch(call_id)
+    name = call_name(call_id)
     error: CallError | None
     if not closed:
         error = CallError.TRUNCATED
-    elif match is None:
+    elif name is None:
         error = CallError.BAD_ID
     else:
         error = _arguments_error(arguments)
-    return ToolCall(call_id, match[1] if match else call_id, arguments, error)
+    return ToolCall(call_id, call_id if name is None else name, arguments, error)
 
 
 def _arguments_error(arguments: str) -> CallError | None:

@@ -19,6 +19,11 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
+    @property
+    def holds(self) -> bool:
+        """Whether something pushed is not shown yet."""
+        return bool(self._held or self._decoder.getstate()[0])
+
     def push(self, data: bytes) -> str:
         """Text that is certain after ``data``."""
         return self._release(self._decoder.decode(data))

@@ -49,7 +49,7 @@ class TurnReader:
     """Feed it ids one by one; each gives what can be shown for certain.
 
     Three states: outside calls, in the id of a call, in its arguments. ``done`` is True after a stop id
-    or a stop text; what follows is ignored.
+    or a stop text (then ``stopped`` too); what follows is ignored.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class TurnReader:
         special = chat_format.tokenizer.special_ids
         self.message = Message("assistant")
         self.done = False
+        self.stopped = False
         self._stop_ids, self._bytes_of, self._stop = chat_format.stop_ids, bytes_of, tuple(stop)
         self._call_begin, self._call_end = special[names.CALL_BEGIN], special[names.CALL_END]
         self._argument_begin = special[names.ARGUMENT_BEGIN]
@@ -70,6 +71,11 @@ class TurnReader:
     def in_text(self) -> bool:
         """Whether the next id that is no special token is text outside calls."""
         return self._call_id is None
+
+    @property
+    def holds(self) -> bool:
+        """Whether some text is held back."""
+        return self._text.holds
 
     def feed(self, token_id: int) -> list[Delta]:
         """What is certain after one more id."""
@@ -99,6 +105,7 @@ class TurnReader:
         else:
             yield from self._show(self._text.push(self._bytes_of(token_id)))
             if self._text.stopped:
+                self.stopped = True
                 yield from self.finish()
 
     def _show(self, text: str) -> Iterator[Delta]:
