@@ -91,7 +91,7 @@ def decoding_speed(recipe: Recipe, compute: Compute) -> dict[str, Any]:
     assert recipe.rl is not None
     width = recipe.rl.prompts_per_step * recipe.rl.rollouts_per_prompt
     model = Transformer(recipe.model).initialize(recipe.seed).to(compute.device)
-    config = EngineConfig(max_slots=width, max_context=PROMPT_TOKENS + ANSWER_TOKENS)
+    config = EngineConfig(max_rows=width, max_context=PROMPT_TOKENS + ANSWER_TOKENS)
     engine = Engine(model, None, config, stop_ids=frozenset())
     rng = random.Random(0)
     prompts = [rng.choices(range(recipe.model.vocab_size), k=PROMPT_TOKENS) for _ in range(recipe.rl.prompts_per_step)]

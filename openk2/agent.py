@@ -79,8 +79,6 @@ class Episode:
                 await self.turn()
             self.trace.score = await self._guarded(self.env.score(self.trace))
         finally:
-            if isinstance(self.model, Policy):
-                await self.model.release(self.trace.id)
             await self.env.close()
         return self.trace
 
@@ -105,7 +103,7 @@ class Episode:
             max_tokens=min(self.sampling.max_tokens, left),
             seed=_turn_seed(self.trace.id, self.seed, self.num_turns),
         )
-        sampled = await self.model.sample(self.trace.token_ids, sampling, session=self.trace.id)
+        sampled = await self.model.sample(self.trace.token_ids, sampling)
         self.trace.segments.append(
             Segment(
                 source="sampled",

@@ -295,13 +295,19 @@ class Sampling:
 
 @dataclass(slots=True)
 class Sampled:
-    """Tokens a policy drew, with the log-probability each was drawn with (after temperature)."""
+    """Tokens a policy drew, with the log-probability each was drawn with (after temperature).
+
+    ``weight_version`` is that of the weights that drew the last of them. ``experts``, on request: the choices
+    [token][layer][k] for every token the policy read, prompt included; the last one drawn was not read.
+    ``stop_text`` is the text of ``Sampling.stop`` that ended it, if one did.
+    """
 
     token_ids: list[int]
     logprobs: list[float]
     stop_reason: Literal["stop", "length", "abort"]
     weight_version: int = 0
     experts: list[list[list[int]]] | None = None
+    stop_text: str | None = None
 
 
 @runtime_checkable
@@ -315,18 +321,10 @@ class ChatModel(Protocol):
 
 @runtime_checkable
 class Policy(ChatModel, Protocol):
-    """A chat model that shows its tokens: what training needs.
+    """A chat model that shows its tokens: what training needs."""
 
-    ``session`` names an episode, so that a policy can keep its cache between turns; ``release``
-    says that no further turn of it will come. Both are hints: a policy without cache ignores them.
-    """
-
-    async def sample(self, token_ids: Sequence[int], sampling: Sampling, *, session: str | None = None) -> Sampled:
-        """Continue ``token_ids`` until a stop token or ``max_tokens``."""
-        ...
-
-    async def release(self, session: str) -> None:
-        """Forget what was kept for ``session``."""
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Sampled:
+        """Continue ``token_ids`` until a stop token, a stop text or ``max_tokens``."""
         ...
 
 

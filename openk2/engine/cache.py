@@ -1,72 +1,125 @@
-"""Latents of past tokens, one slot a sequence (K2 §2.3: multi-head latent attention caches C + R numbers a token).
+"""Latents of past tokens in pages (K2 §2.3: multi-head latent attention caches C + R numbers a token).
 
-Shapes: N layers, S slots, P positions, L = C + R latent width, B slots of a batch, T new tokens.
+Shapes: N layers, P pages, G tokens of a page, L = C + R latent width, B sequences of a batch, T new tokens,
+S tokens read back, W pages of the longest sequence, K experts of a token.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from openk2.engine.config import EngineConfig
+from openk2.engine.pages import Ints
 from openk2.model.config import ModelConfig
-
-# Attention reads this many positions at a time: the read width changes seldom, little is read in vain.
-_POSITION_STEP = 32
+from openk2.model.moe import Routing
 
 
-class LatentSlots:
-    """One tensor [N, S, P + 1, L]. The last position takes what padding writes; nobody reads it.
+class LatentPages:
+    """One tensor [N, P + 1, G, L]. The last page takes what padding writes; nobody reads it."""
 
-    A batch is always a range of neighbouring slots, so reading it is a view and never a copy.
-    """
-
-    def __init__(
-        self, config: ModelConfig, *, num_slots: int, max_context: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.max_context = max_context
-        width = config.kv_lora_rank + config.qk_rope_head_dim
+    def __init__(self, model: ModelConfig, config: EngineConfig, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.page_tokens, self.trash_page = config.page_tokens, config.num_pages
+        width = model.kv_lora_rank + model.qk_rope_head_dim
+        shape = (model.num_layers, config.num_pages + 1, config.page_tokens)
         # Zeros, because a masked position still enters a product with weight 0.
-        self.latents_NSPL = torch.zeros(
-            config.num_layers, num_slots, max_context + 1, width, device=device, dtype=dtype
-        )
+        self.latents_NPGL = _lazy_zeros((*shape, width), device, dtype)
+        self.experts_NPGK: Tensor | None = None
+        if config.record_experts:
+            self.experts_NPGK = _lazy_zeros((*shape, model.num_experts_per_token), device, torch.int16)
 
-    def view(self, first_slot: int, positions_BT: Tensor, longest: int) -> SlotView:
-        """Slots ``first_slot`` … ``first_slot + B − 1`` as a cache for one forward pass.
+    @property
+    def num_bytes(self) -> int:
+        """Memory the cache may come to take. On CPU a page takes none before it is first written."""
+        return sum(tensor.nbytes for tensor in (self.latents_NPGL, self.experts_NPGK) if tensor is not None)
+
+    def view(self, pages_BW: Ints, cached_B: Ints, new_B: Ints) -> PagedView:
+        """Sequences as a cache for one forward pass.
 
         Args:
-            first_slot: where the batch begins.
-            positions_BT: position of each new token; ``max_context`` for padding.
-            longest: most tokens any of these slots holds after the pass.
+            pages_BW: pages of each sequence, in order; at least as many as hold its tokens after the pass.
+            cached_B: tokens whose latents each sequence has.
+            new_B: tokens the pass adds to each, the others of its row being padding.
         """
-        return SlotView(self, first_slot, positions_BT, longest)
+        return PagedView(self, pages_BW, cached_B, new_B)
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Overwrite the first ``length`` positions of slot ``target`` with those of ``source``."""
-        self.latents_NSPL[:, target, :length] = self.latents_NSPL[:, source, :length]
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """Give page ``target`` the first tokens of page ``source``."""
+        for tensor in (self.latents_NPGL, self.experts_NPGK):
+            if tensor is not None:
+                tensor[:, target, :num_tokens] = tensor[:, source, :num_tokens]
 
-    def swap(self, a: int, b: int, length_a: int, length_b: int) -> None:
-        """Exchange two slots that hold ``length_a`` and ``length_b`` tokens."""
-        kept = self.latents_NSPL[:, a, :length_a].clone()
-        self.copy(b, a, length_b)
-        self.latents_NSPL[:, b, :length_a] = kept
+    def read(self, pages: Ints, num_tokens: int) -> Tensor:
+        """Latents of a sequence's first tokens, [N, num_tokens, L]."""
+        index = torch.from_numpy(pages).to(self.latents_NPGL.device)
+        return self.latents_NPGL[:, index].flatten(1, 2)[:, :num_tokens]
+
+    def write(self, pages: Ints, latents_NTL: Tensor) -> None:
+        """Put back what ``read`` gave, into the same number of pages."""
+        index = torch.from_numpy(pages).to(self.latents_NPGL.device)
+        padding = len(pages) * self.page_tokens - latents_NTL.shape[1]
+        padded = torch.nn.functional.pad(latents_NTL, (0, 0, 0, padding))
+        self.latents_NPGL[:, index] = padded.unflatten(1, (len(pages), self.page_tokens)).to(self.latents_NPGL)
+
+    def experts(self, pages: Ints, num_tokens: int) -> Tensor:
+        """Expert choices of a sequence's first tokens, [num_tokens, N, K]; those of dense layers are 0."""
+        assert self.experts_NPGK is not None
+        index = torch.from_numpy(pages).to(self.experts_NPGK.device)
+        return self.experts_NPGK[:, index].flatten(1, 2)[:, :num_tokens].transpose(0, 1)
 
 
-class SlotView:
-    """A range of slots during one forward pass: the model's ``LatentCache``."""
+class PagedView:
+    """Some sequences during one forward pass: the model's ``LatentCache``."""
 
-    def __init__(self, slots: LatentSlots, first_slot: int, positions_BT: Tensor, longest: int) -> None:
-        batch = positions_BT.shape[0]
-        rounded = -(-longest // _POSITION_STEP) * _POSITION_STEP
-        width = min(rounded, slots.max_context)
-        self._latents_NBPL = slots.latents_NSPL[:, first_slot : first_slot + batch]
-        self._positions_BT = positions_BT
-        self._rows_B1 = torch.arange(batch, device=positions_BT.device).unsqueeze(1)
-        # A token sits at its own position, so it sees the positions up to it; padding sees anything.
-        self._mask_BTP = torch.arange(width, device=positions_BT.device) <= positions_BT.unsqueeze(-1)
-        self._width = width
+    def __init__(self, latents: LatentPages, pages_BW: Ints, cached_B: Ints, new_B: Ints) -> None:
+        device, page_tokens = latents.latents_NPGL.device, latents.page_tokens
+        num_new = int(new_B.max())
+        positions_BT = cached_B[:, None] + np.arange(num_new)
+        is_new_BT = np.arange(num_new) < new_B[:, None]
+        width = -(-int((cached_B + new_B).max()) // page_tokens)
+        page_BT = np.take_along_axis(pages_BW, np.minimum(positions_BT // page_tokens, width - 1), axis=1)
+        page_BT[~is_new_BT] = latents.trash_page
+        self._latents = latents
+        self._shape = (len(pages_BW), width * page_tokens)
+        self._pages = torch.from_numpy(pages_BW[:, :width].ravel()).to(device)
+        self._slots = torch.from_numpy((page_BT * page_tokens + positions_BT % page_tokens).ravel()).to(device)
+        self.positions_BT = torch.from_numpy(positions_BT).to(device)
+        # On CUDA the kernel without cache is compiled for every shape anew, and reading back is cheap.
+        self.fresh = device.type == "cpu" and not cached_B.any()
+        self._bias_BTS: Tensor | None = None
 
-    def extend(self, layer: int, latent_BTL: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new latents; return those of the batch, [B, P, L], and who sees whom, [B, T, P]."""
-        latents_BPL = self._latents_NBPL[layer]
-        latents_BPL[self._rows_B1, self._positions_BT] = latent_BTL
-        return latents_BPL[:, : self._width], self._mask_BTP
+    def write(self, layer: int, latent_BTL: Tensor) -> None:
+        """Store the latents of the new tokens."""
+        self._latents.latents_NPGL[layer].flatten(0, 1).index_copy_(0, self._slots, latent_BTL.flatten(0, 1))
+
+    def read(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Latents of all tokens, [B, S, L], and 0 where a new token sees one, −inf elsewhere, [B, T, S]."""
+        pages_XGL = self._latents.latents_NPGL[layer].index_select(0, self._pages)
+        return pages_XGL.view(*self._shape, -1), self._bias(pages_XGL.dtype)
+
+    def record(self, routing: Routing) -> None:
+        """Keep the experts that the new tokens went to."""
+        assert self._latents.experts_NPGK is not None
+        for layer, chosen_BTK in routing.experts.items():
+            experts_XK = self._latents.experts_NPGK[layer].flatten(0, 1)
+            experts_XK.index_copy_(0, self._slots, chosen_BTK.flatten(0, 1).to(experts_XK.dtype))
+
+    def _bias(self, dtype: torch.dtype) -> Tensor:
+        if self._bias_BTS is None:
+            # A token sits at its own position, so it sees the positions up to it.
+            positions_S = torch.arange(self._shape[1], device=self.positions_BT.device)
+            unseen_BTS = positions_S > self.positions_BT.unsqueeze(-1)
+            self._bias_BTS = torch.zeros(unseen_BTS.shape, dtype=dtype, device=unseen_BTS.device)
+            self._bias_BTS.masked_fill_(unseen_BTS, -math.inf)
+        return self._bias_BTS
+
+
+def _lazy_zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros. On CPU they cost no memory before they are written: the system hands out untouched pages."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(dtype).view(shape)

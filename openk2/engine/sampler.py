@@ -6,6 +6,7 @@ Shapes: B rows, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from torch import Tensor
 from openk2.schema import Sampling
 
 UInts = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
 
 
 def check(sampling: Sampling) -> None:
@@ -27,36 +29,65 @@ def check(sampling: Sampling) -> None:
         raise ValueError(f"sampling.top_k must be 0 (no cut) or more, got {sampling.top_k}")
     if sampling.max_tokens < 1:
         raise ValueError(f"sampling.max_tokens must be 1 or more, got {sampling.max_tokens}")
-    if sampling.stop:
-        raise ValueError(f"sampling.stop: the engine stops at stop ids only, got the texts {sampling.stop}")
+
+
+def logprobs(logits_BV: Tensor, temperature_B: Floats) -> Tensor:
+    """log-softmax(logits / T), T = 1 where the temperature is 0 (greedy): what a trainer recomputes. [B, V]."""
+    scaled_BV = logits_BV.float()
+    scale_B = np.where(temperature_B == 0, 1.0, temperature_B)
+    if (scale_B != 1.0).any():
+        scaled_BV = scaled_BV / torch.from_numpy(scale_B).to(scaled_BV).unsqueeze(1)
+    return torch.log_softmax(scaled_BV, dim=-1)
 
 
 def draw(
-    logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, top_k_B: Tensor, uniforms_B: Tensor
-) -> tuple[Tensor, Tensor]:
+    logprobs_BV: Tensor,
+    temperature_B: Floats,
+    top_p_B: Floats,
+    top_k_B: npt.NDArray[np.int64],
+    uniforms_B: Floats,
+    allowed: Mapping[int, npt.NDArray[np.bool_]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """One token a row and its log-probability, both [B].
 
-    The log-probability is that under log-softmax(logits / T) over the whole vocabulary (T = 1 where the
-    temperature is 0, greedy): what a trainer recomputes. top-p and top-k cut which tokens can be drawn,
-    not the log-probability, so under a cut it is smaller than that of the distribution drawn from.
-    The cut takes the ``top_k`` most probable tokens, and of these the fewest that hold ``top_p`` of
-    their probability.
+    top-p, top-k and ``allowed`` (a row's mask over the vocabulary) cut which tokens can be drawn, not the
+    log-probability, so under a cut it is smaller than that of the distribution drawn from. The cut takes what is
+    allowed, of that the ``top_k`` most probable tokens, and of these the fewest that hold ``top_p`` of their probability.
     """
-    greedy_B = temperature_B == 0
-    scale_B = temperature_B.masked_fill(greedy_B, 1.0).to(torch.float32)
-    logprobs_BV = torch.log_softmax(logits_BV.float() / scale_B.unsqueeze(1), dim=-1)
-    probs_BV = logprobs_BV.exp()
-    cut_B = (top_p_B < 1) | (top_k_B > 0)
-    if cut_B.any():
-        rows = cut_B.nonzero().squeeze(1)
-        probs_BV[rows] = _cut(probs_BV[rows], top_p_B[rows], top_k_B[rows])
+    candidates_BV = logprobs_BV
+    if allowed:
+        candidates_BV = logprobs_BV.clone()
+        for row, mask in allowed.items():
+            candidates_BV[row].masked_fill_(~torch.from_numpy(mask).to(logprobs_BV.device), -math.inf)
+    if (temperature_B == 0).all():
+        tokens_B = candidates_BV.argmax(dim=-1)
+    else:
+        tokens_B = _draw(candidates_BV, top_p_B, top_k_B, uniforms_B)
+        greedy_B = torch.from_numpy(temperature_B == 0).to(tokens_B.device)
+        tokens_B = torch.where(greedy_B, candidates_BV.argmax(dim=-1), tokens_B)
+    chosen_B = logprobs_BV.gather(1, tokens_B.unsqueeze(1)).squeeze(1)
+    return tokens_B.cpu().numpy(), chosen_B.cpu().numpy()
+
+
+def most_probable(logprobs_V: Tensor, count: int) -> list[tuple[int, float]]:
+    """The ``count`` most probable tokens, best first, with their log-probabilities."""
+    best = logprobs_V.topk(min(count, len(logprobs_V)))
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+def _draw(candidates_BV: Tensor, top_p_B: Floats, top_k_B: npt.NDArray[np.int64], uniforms_B: Floats) -> Tensor:
+    """A token a row by its probability, after the cuts. [B]."""
+    # What grammar leaves may be all but impossible: the largest probability is brought to 1 first.
+    probs_BV = (candidates_BV - candidates_BV.amax(dim=-1, keepdim=True)).exp_()
+    rows = np.flatnonzero((top_p_B < 1) | (top_k_B > 0))
+    if len(rows):
+        index = torch.from_numpy(rows).to(probs_BV.device)
+        top_p, top_k = (torch.from_numpy(cut[rows]).to(probs_BV.device) for cut in (top_p_B, top_k_B))
+        probs_BV[index] = _cut(probs_BV[index], top_p, top_k)
     cumulative_BV = probs_BV.cumsum(dim=-1, dtype=torch.float64)
     # u < 1 by at least 2^-52, so u · total stays below the total: some token with probability > 0 is found.
-    wanted_B1 = uniforms_B.unsqueeze(1) * cumulative_BV[:, -1:]
-    tokens_B = torch.searchsorted(cumulative_BV, wanted_B1, right=True).squeeze(1)
-    if greedy_B.any():
-        tokens_B = torch.where(greedy_B, logits_BV.argmax(dim=-1), tokens_B)
-    return tokens_B, logprobs_BV.gather(1, tokens_B.unsqueeze(1)).squeeze(1)
+    wanted_B1 = torch.from_numpy(uniforms_B).to(cumulative_BV).unsqueeze(1) * cumulative_BV[:, -1:]
+    return torch.searchsorted(cumulative_BV, wanted_B1, right=True).squeeze(1)
 
 
 def _cut(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor) -> Tensor:
@@ -71,7 +102,7 @@ def _cut(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor) -> Tensor:
     return torch.zeros_like(probs_BV).scatter(1, order_BV, sorted_BV.masked_fill(beyond_BV, 0.0))
 
 
-def uniforms(seeds_B: UInts, positions_B: UInts) -> npt.NDArray[np.float64]:
+def uniforms(seeds_B: UInts, positions_B: UInts) -> Floats:
     """A number in [0, 1 − 2^-52] for each (seed, position): SplitMix64 as a counter-based generator."""
     mixed_B = _mix(_mix(seeds_B) + positions_B * np.uint64(0x9E3779B97F4A7C15))
     return (mixed_B >> np.uint64(12)).astype(np.float64) * 2.0**-52

@@ -1,7 +1,7 @@
 """Multi-head latent attention with decoupled RoPE, and its max logits for QK-Clip (K2 §2.1, §2.3).
 
 Shapes: B batch, T tokens, S visible tokens, D model, H heads, Q query latent, C key-value latent,
-N width without position, R rotary width, K = N + R, V value width, L = C + R, P = R/2.
+N width without position, R rotary width, K = N + R, V value width, L = C + R, P = R/2, M = B·T, X = T·H queries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
 from openk2.model import rope
-from openk2.model.attention_kernels import Blocks, attend, visibility
+from openk2.model.attention_kernels import Blocks, attend, attend_biased, visibility
 from openk2.model.config import ModelConfig
 from openk2.model.layout import Layout, publish
 from openk2.model.norm import RMSNorm
@@ -24,11 +24,17 @@ from openk2.model.norm import RMSNorm
 class LatentCache(Protocol):
     """Where inference keeps the latents of past tokens."""
 
-    def extend(self, layer: int, latent_BTL: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new latents (C normed key-value + R rotated key); return all of them and who sees whom.
+    @property
+    def fresh(self) -> bool:
+        """Nothing is cached yet: the new tokens see one another alone."""
+        ...
 
-        Returns latent [B, S, C+R] and a boolean mask [B, T, S], True where token t may look at s.
-        """
+    def write(self, layer: int, latent_BTL: Tensor) -> None:
+        """Store the latents of the new tokens: C normed key-value, R rotated key."""
+        ...
+
+    def read(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Latents of all tokens, [B, S, L], and the bias on their scores, [B, T, S]: 0 where token t sees s, else −inf."""
         ...
 
 
@@ -89,17 +95,20 @@ class LatentAttention(nn.Module):
         visible: Blocks | BlockMask | None = None,
         cache: LatentCache | None = None,
     ) -> Tensor:
-        """Attend to what is ``visible`` in this batch (None: causal); with a ``cache``, its own mask rules."""
+        """Attend to what is ``visible`` in this batch (None: causal); with a ``cache``, to what that holds."""
         c = self.config
         q_BTHK = rope.rotate(self._queries(x_BTD), turns_BTP)
         latent_BTC, k_rope_BTR = self.kv_a_proj_with_mqa(x_BTD).split((c.kv_lora_rank, c.qk_rope_head_dim), dim=-1)
         latent_BTC = self.kv_a_layernorm(latent_BTC)
         k_rope_BT1R = rope.rotate(k_rope_BTR.unsqueeze(-2), turns_BTP)
-        if cache is None:
+        if cache is not None:
+            cache.write(self.layer, torch.cat((latent_BTC, k_rope_BT1R.squeeze(-2)), dim=-1))
+        if cache is None or cache.fresh:
             out_BTHV = self._expanded(q_BTHK, latent_BTC, k_rope_BT1R, visible or visibility(None, x_BTD))
         else:
-            latent_BSL, mask_BTS = cache.extend(self.layer, torch.cat((latent_BTC, k_rope_BT1R.squeeze(-2)), dim=-1))
-            out_BTHV = self._absorbed(q_BTHK, latent_BSL, mask_BTS)
+            latent_BSL, bias_BTS = cache.read(self.layer)
+            attend_cached = self._absorbed if self._absorbing_is_cheaper(*bias_BTS.shape[1:]) else self._expanded_cached
+            out_BTHV = attend_cached(q_BTHK, latent_BSL, bias_BTS)
         return self.o_proj(out_BTHV.flatten(-2))
 
     def _queries(self, x_BTD: Tensor) -> Tensor:
@@ -119,23 +128,40 @@ class LatentAttention(nn.Module):
             torch.maximum(self.max_logits_H, max_logits_H.to(self.max_logits_H.dtype), out=self.max_logits_H)
         return out_BTHV
 
-    def _absorbed(self, q_BTHK: Tensor, latent_BSL: Tensor, mask_BTS: Tensor) -> Tensor:
+    def _absorbing_is_cheaper(self, num_new: int, num_cached: int) -> bool:
+        """Which way takes fewer products for T new tokens that see S: wider heads, or every latent expanded first."""
+        c = self.config
+        narrow, wide = c.qk_head_dim + c.v_head_dim, 2 * (c.kv_lora_rank + c.qk_rope_head_dim)
+        expansion = c.kv_lora_rank * (c.qk_nope_head_dim + c.v_head_dim)
+        return num_new * (num_cached * wide + expansion) <= num_cached * (num_new * narrow + expansion)
+
+    def _expanded_cached(self, q_BTHK: Tensor, latent_BSL: Tensor, bias_BTS: Tensor) -> Tensor:
+        """Prefill behind cached tokens: expand their latents too."""
+        c = self.config
+        latent_BSC, k_rope_BSR = latent_BSL.split((c.kv_lora_rank, c.qk_rope_head_dim), dim=-1)
+        kv_BSHX = self.kv_b_proj(latent_BSC).unflatten(-1, (c.num_heads, -1))
+        k_nope_BSHN, v_BSHV = kv_BSHX.split((c.qk_nope_head_dim, c.v_head_dim), dim=-1)
+        k_BSHK = torch.cat((k_nope_BSHN, k_rope_BSR.unsqueeze(2).expand(-1, -1, c.num_heads, -1)), dim=-1)
+        return attend_biased(q_BTHK, k_BSHK, v_BSHV, bias_BTS, self.softmax_scale)
+
+    def _absorbed(self, q_BTHK: Tensor, latent_BSL: Tensor, bias_BTS: Tensor) -> Tensor:
         """Decoding: fold the key and value expansions into the query and the output (K2 §3.3)."""
         c = self.config
-        q_nope_BTHN, q_rope_BTHR = q_BTHK.split((c.qk_nope_head_dim, c.qk_rope_head_dim), dim=-1)
+        batch, length = q_BTHK.shape[:2]
         w_HXC = self.kv_b_proj.weight.view(c.num_heads, -1, c.kv_lora_rank)
-        w_k_HNC, w_v_HVC = w_HXC.split((c.qk_nope_head_dim, c.v_head_dim), dim=1)
-        q_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_k_HNC)
-        q_BTHL = torch.cat((q_BTHC, q_rope_BTHR), dim=-1)
-        # The latent is key and value at once, one for all heads: the fused kernel reads it from the cache.
-        if q_BTHL.shape[1] == 1:
-            # A single token: its heads are the queries of one attention.
-            out_BTHL = self._fused(q_BTHL, latent_BSL.unsqueeze(1), mask_BTS.unsqueeze(1))
-        else:
-            latent_BHSL = latent_BSL.unsqueeze(1).expand(-1, c.num_heads, -1, -1)
-            out_BTHL = self._fused(q_BTHL.transpose(1, 2), latent_BHSL, mask_BTS.unsqueeze(1)).transpose(1, 2)
-        context_BTHC = out_BTHL[..., : c.kv_lora_rank]
-        return torch.einsum("bthc,hvc->bthv", context_BTHC, w_v_HVC)
-
-    def _fused(self, q: Tensor, latent: Tensor, mask: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, latent, latent, attn_mask=mask, scale=self.softmax_scale)
+        q_HMK = q_BTHK.flatten(0, 1).transpose(0, 1)
+        q_HMC = q_HMK[..., : c.qk_nope_head_dim].bmm(w_HXC[:, : c.qk_nope_head_dim])
+        q_HML = torch.cat((q_HMC, q_HMK[..., c.qk_nope_head_dim :]), dim=-1)
+        q_BTHL = q_HML.transpose(0, 1).unflatten(0, (batch, length))
+        # The latent is key and value at once, one for all heads: the heads of a token are the queries of one attention.
+        bias_BXS = bias_BTS.repeat_interleave(c.num_heads, dim=1) if length > 1 else bias_BTS
+        out_B1XL = F.scaled_dot_product_attention(
+            q_BTHL.flatten(1, 2).unsqueeze(1),
+            latent_BSL.unsqueeze(1),
+            latent_BSL.unsqueeze(1),
+            attn_mask=bias_BXS.unsqueeze(1),
+            scale=self.softmax_scale,
+        )
+        out_HMC = out_B1XL.view(batch * length, c.num_heads, -1)[..., : c.kv_lora_rank].transpose(0, 1)
+        out_HMV = out_HMC.bmm(w_HXC[:, c.qk_nope_head_dim :].mT)
+        return out_HMV.transpose(0, 1).unflatten(0, (batch, length))

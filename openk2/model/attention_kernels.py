@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
@@ -82,6 +83,18 @@ def attend_plain(
     scores_BHTT = scores_BHTT.masked_fill(~mask_BTT.unsqueeze(1), -math.inf)
     out_BTHV = torch.einsum("bhts,bshv->bthv", scores_BHTT.softmax(dim=-1), v_BTHV)
     return out_BTHV, scores_BHTT.detach().amax(dim=(0, 2, 3))
+
+
+def attend_biased(q_BTHK: Tensor, k_BSHK: Tensor, v_BSHV: Tensor, bias_BTS: Tensor, scale: float) -> Tensor:
+    """softmax(q·k·scale + bias) · v, [B, T, H, V], for queries and keys of different number: prefill behind a cache."""
+    padding = q_BTHK.shape[-1] - v_BSHV.shape[-1]
+    # The fused kernel wants keys and values of one width.
+    k_BHSK, v_BHSK = k_BSHK.transpose(1, 2), F.pad(v_BSHV, (0, max(padding, 0))).transpose(1, 2)
+    q_BHTK = q_BTHK.transpose(1, 2)
+    if padding < 0:
+        q_BHTK, k_BHSK = F.pad(q_BHTK, (0, -padding)), F.pad(k_BHSK, (0, -padding))
+    out_BHTV = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=bias_BTS.unsqueeze(1), scale=scale)
+    return out_BHTV[..., : v_BSHV.shape[-1]].transpose(1, 2)
 
 
 class _BlockAttention(torch.autograd.Function):

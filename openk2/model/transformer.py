@@ -137,7 +137,7 @@ class Transformer(nn.Module):
         """What the head sees: final (normed) hidden states [B, T, D]. Arguments as in ``forward``."""
         x_BTD = tokens_or_hidden if self.embed_tokens is None else self.embed_tokens(tokens_or_hidden)
         turns_BTP = rope.turns(self.config, positions, self.inv_freq_P)
-        visible = visibility(doc_ids, x_BTD) if cache is None else None
+        visible = visibility(doc_ids, x_BTD) if cache is None or cache.fresh else None
         for layer in self.layers.values():
             x_BTD = layer(x_BTD, turns_BTP, visible, cache, routing, dispatch)
         return x_BTD if self.norm is None else self.norm(x_BTD)

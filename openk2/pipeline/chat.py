@@ -74,7 +74,7 @@ def chat(folder: Path) -> None:
     stage = newest_stage(run)
     recipe, format_ = run.recipe, run.chat_format()
     context = recipe.model.max_positions
-    engine = Engine(run.model_after(stage), format_, EngineConfig(max_slots=1, max_context=context))
+    engine = Engine(run.model_after(stage), format_, EngineConfig(max_rows=1, max_context=context))
     sampling = Sampling(temperature=recipe.eval.temperature, max_tokens=recipe.eval.max_tokens)
     budget = Budget(turns=64, tokens=context, context=context)
     run.say(f"the agent after stage {stage} of {folder}; Ctrl-D leaves")

@@ -245,7 +245,7 @@ def _live(run: Run, stage: str, steps: int) -> LiveView:
 
 def _engine(run: Run, model: Transformer, max_context: int, num_episodes: int) -> Engine:
     slots = min(num_episodes, MOST_SLOTS)
-    return Engine(model, run.chat_format(), EngineConfig(max_slots=slots, max_context=max_context))
+    return Engine(model, run.chat_format(), EngineConfig(max_rows=slots, max_context=max_context))
 
 
 def _speed(run: Run, stage: str) -> float:

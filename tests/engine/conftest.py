@@ -36,7 +36,7 @@ def model() -> Transformer:
 def make_engine(
     model: Transformer, *, slots: int = 8, context: int = 256, stop: frozenset[int] = frozenset(), prefill: int = 4096
 ) -> Engine:
-    config = EngineConfig(max_slots=slots, max_context=context, prefill_tokens=prefill)
+    config = EngineConfig(max_rows=slots, max_context=context, prefill_tokens=prefill)
     return Engine(model, None, config, stop_ids=stop)
 
 

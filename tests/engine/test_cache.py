@@ -1,39 +1,93 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from openk2.engine.cache import LatentSlots
+from openk2.engine.cache import LatentPages
+from openk2.engine.config import EngineConfig
 from openk2.model.transformer import Transformer
 from tests.engine.conftest import MODEL, full_logits
+
+CONFIG = EngineConfig(max_rows=2, max_context=48, page_tokens=8)
+CPU = torch.device("cpu")
+
+
+def cache() -> LatentPages:
+    latents = LatentPages(MODEL, CONFIG, device=CPU, dtype=torch.float32)
+    latents.latents_NPGL.fill_(1e3)  # what an earlier sequence left behind must not be seen
+    return latents
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("chunks", [(30,), (1,) * 30, (7, 1, 12, 10), (29, 1)])
 def test_cached_logits_equal_the_full_forward(model: Transformer, chunks: tuple[int, ...]) -> None:
-    """Two rows, the second always one token shorter and padded on the right in its first chunk."""
-    slots = LatentSlots(MODEL, num_slots=5, max_context=64, device=torch.device("cpu"), dtype=torch.float32)
-    slots.latents_NSPL[:, 1:3] = 1e3  # what an earlier sequence left behind must not be seen
+    """Two rows in pages of any order, the second always one token shorter and padded on the right."""
+    latents = cache()
+    pages_BW = np.array([[3, 0, 7, 5, 9], [1, 11, 2, 8, 4]])
     ids = torch.randint(97, (2, 30), generator=torch.Generator().manual_seed(0))
-    logits, start = [], torch.tensor([[0], [-1]])
-    for chunk in chunks:
-        positions = start + torch.arange(chunk)
-        tokens = ids.gather(1, positions.clamp(min=0))
-        positions = torch.where(positions < 0, 64, positions)  # the second row has nothing to do here yet
-        view = slots.view(1, positions, int(start.max()) + chunk)
-        logits.append(model.eval()(tokens, positions=positions, cache=view))
-        start = start + chunk
+    logits, cached_B = [], np.array([0, 0])
+    for number, chunk in enumerate(chunks):
+        new_B = np.array([chunk, chunk if number else chunk - 1])
+        if new_B[1] == 0:  # a row with nothing to do is not in the batch
+            view = latents.view(pages_BW[:1], cached_B[:1], new_B[:1])
+            only = model.eval()(ids[:1, :chunk], positions=view.positions_BT, cache=view)
+            logits.append(torch.cat((only, torch.zeros_like(only))))
+        else:
+            view = latents.view(pages_BW, cached_B, new_B)
+            tokens = ids.gather(1, view.positions_BT.clamp(max=29))
+            logits.append(model.eval()(tokens, positions=view.positions_BT, cache=view))
+        cached_B = cached_B + new_B
     model.train()
-    cached = torch.cat(logits, dim=1)
-    torch.testing.assert_close(cached[0], full_logits(model, ids[0].tolist()), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(cached[1, 1:], full_logits(model, ids[1, :29].tolist()), atol=1e-5, rtol=1e-5)
+    first = torch.cat([part[0] for part in logits])
+    torch.testing.assert_close(first, full_logits(model, ids[0].tolist()), atol=1e-5, rtol=1e-5)
+    second = [part[1] for part in logits]
+    second[0] = second[0][: chunks[0] - 1]
+    expected = full_logits(model, ids[1, :29].tolist())
+    torch.testing.assert_close(torch.cat(second), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_swap_exchanges_what_is_held() -> None:
-    slots = LatentSlots(MODEL, num_slots=3, max_context=8, device=torch.device("cpu"), dtype=torch.float32)
-    slots.latents_NSPL.normal_(generator=torch.Generator().manual_seed(0))
-    before = slots.latents_NSPL.clone()
-    slots.swap(0, 2, 5, 3)
-    assert torch.equal(slots.latents_NSPL[:, 2, :5], before[:, 0, :5])
-    assert torch.equal(slots.latents_NSPL[:, 0, :3], before[:, 2, :3])
-    assert torch.equal(slots.latents_NSPL[:, 1], before[:, 1])
+@torch.no_grad()
+def test_absorbed_and_expanded_attention_agree(model: Transformer) -> None:
+    attention = model.attentions()[0]
+    generator = torch.Generator().manual_seed(0)
+    for num_new, num_cached in ((1, 9), (4, 4), (6, 30)):
+        q_BTHK = torch.randn(3, num_new, 2, 12, generator=generator)
+        latent_BSL = torch.randn(3, num_cached, 20, generator=generator)
+        bias_BTS = torch.zeros(3, num_new, num_cached)
+        bias_BTS.masked_fill_(torch.rand(bias_BTS.shape, generator=generator) < 0.5, -torch.inf)[..., 0] = 0.0
+        absorbed = attention._absorbed(q_BTHK, latent_BSL, bias_BTS)
+        expanded = attention._expanded_cached(q_BTHK, latent_BSL, bias_BTS)
+        torch.testing.assert_close(absorbed, expanded, atol=1e-5, rtol=1e-5)
+
+
+def test_latents_read_can_be_written_elsewhere() -> None:
+    latents = cache()
+    latents.latents_NPGL.normal_(generator=torch.Generator().manual_seed(0))
+    read = latents.read(np.array([2, 0, 5]), 19).clone()
+    assert torch.equal(read[:, 8:16], latents.latents_NPGL[:, 0])
+    latents.write(np.array([7, 9, 1]), read)
+    assert torch.equal(latents.read(np.array([7, 9, 1]), 19), read)
+
+
+def test_a_copied_page_holds_the_same_first_tokens() -> None:
+    latents = cache()
+    latents.latents_NPGL[:, 4] = 5.0
+    latents.copy(4, 6, 3)
+    assert (latents.latents_NPGL[:, 6, :3] == 5.0).all()
+    assert (latents.latents_NPGL[:, 6, 3:] == 1e3).all()
+
+
+def test_untouched_pages_cost_no_memory() -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    config = EngineConfig(max_rows=4096, max_context=4096)
+    latents = LatentPages(MODEL, config, device=CPU, dtype=torch.float32)
+    assert latents.num_bytes > 3e9
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 1e8
+
+
+def test_a_cache_too_small_for_one_sequence_is_refused() -> None:
+    with pytest.raises(ValueError, match="one sequence of max_context 1024 takes 64"):
+        EngineConfig(cache_tokens=512)

@@ -109,38 +109,35 @@ async def episode(
     ids, seen = prompt(number, rng.randrange(3, 40)), []
     for turn in range(turns):
         sampling = Sampling(max_tokens=rng.randrange(1, max_tokens), seed=number * 100 + turn)
-        sampled = await engine.sample(ids, sampling, session=str(number))
+        sampled = await engine.sample(ids, sampling)
         seen.append((list(ids), sampled))
         for _ in range(rng.randrange(3)):  # an environment that takes its time
             await asyncio.sleep(0)
         ids = ids + sampled.token_ids + prompt(number + 1, rng.randrange(1, 8))
-    await engine.release(str(number))
     return seen
 
 
-def test_sessions_process_only_new_tokens(model: Transformer) -> None:
+def test_a_later_turn_computes_only_what_is_new(model: Transformer) -> None:
     engine = make_engine(model)
     seen = asyncio.run(episode(engine, 1, 4, random.Random(0)))
     # Each turn but the first also takes in the last token of the turn before, which nothing followed.
     new = [
         len(ids) - (len(seen[i - 1][0] + seen[i - 1][1].token_ids) - 1 if i else 0) for i, (ids, _) in enumerate(seen)
     ]
-    assert engine.num_prefill_tokens == sum(new)
+    assert engine.num_prefill_tokens == sum(num for num in new if num > 1)
+    assert engine.num_cached_tokens == sum(len(ids) - num for (ids, _), num in zip(seen, new, strict=True))
     for ids, sampled in seen:
         torch.testing.assert_close(torch.tensor(sampled.logprobs), recomputed(model, ids, sampled), atol=1e-4, rtol=0)
 
 
-def test_a_session_that_does_not_continue_starts_afresh(model: Transformer) -> None:
+def test_a_prompt_is_shared_as_far_as_it_is_the_same(model: Transformer) -> None:
     engine = make_engine(model)
-
-    async def run() -> None:
-        await engine.sample(prompt(0, 20), GREEDY, session="a")
-        other = prompt(1, 25)
-        sampled = await engine.sample(other, GREEDY, session="a")
-        assert engine.num_prefill_tokens == 45
-        torch.testing.assert_close(torch.tensor(sampled.logprobs), recomputed(model, other, sampled), atol=1e-4, rtol=0)
-
-    asyncio.run(run())
+    first = prompt(0, 50)
+    second = first[:37] + prompt(1, 20)
+    gather(engine, (first, GREEDY))
+    sampled = gather(engine, (second, GREEDY))[0]
+    assert engine.num_cached_tokens == 37  # two whole pages, and five tokens of the third
+    torch.testing.assert_close(torch.tensor(sampled.logprobs), recomputed(model, second, sampled), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("slots", [1, 3, 16])
@@ -184,23 +181,44 @@ def test_new_weights_drop_the_latents_and_mark_the_samples(model: Transformer) -
 
     async def run() -> None:
         ids = prompt(0, 30)
-        sampled = await engine.sample(ids, GREEDY, session="a")
+        sampled = await engine.sample(ids, GREEDY)
         assert sampled.weight_version == 0
         with torch.no_grad():
             for parameter in changed.parameters():
                 parameter.mul_(1.1)
         engine.update_weights(7)
         ids += sampled.token_ids
-        sampled = await engine.sample(ids, GREEDY, session="a")
+        sampled = await engine.sample(ids, GREEDY)
         assert sampled.weight_version == 7
         torch.testing.assert_close(torch.tensor(sampled.logprobs), recomputed(changed, ids, sampled), atol=1e-4, rtol=0)
-        waiting = asyncio.create_task(engine.sample(ids, GREEDY))
-        await asyncio.sleep(0)
-        with pytest.raises(EngineError, match="in progress"):
-            engine.update_weights(8)
-        await waiting
 
     asyncio.run(run())
+
+
+def test_requests_in_progress_go_on_under_new_weights(model: Transformer) -> None:
+    changed = copy.deepcopy(model)
+    engine = make_engine(changed)
+    ids = prompt(0, 30)
+
+    async def run() -> tuple[list[int], Sampled]:
+        generation = engine.submit(ids, GREEDY)
+        before = []
+        async for drawn in generation:
+            before.append(drawn.token_id)
+            if len(before) == 5:
+                break
+        with torch.no_grad():
+            for parameter in changed.parameters():
+                parameter.mul_(1.1)
+        engine.update_weights(8)
+        return before, await generation.result()
+
+    before, sampled = asyncio.run(run())
+    assert sampled.weight_version == 8
+    assert sampled.token_ids[:5] == before
+    expected = recomputed(changed, ids, sampled)
+    torch.testing.assert_close(torch.tensor(sampled.logprobs[6:]), expected[6:], atol=1e-4, rtol=0)
+    assert (torch.tensor(sampled.logprobs[:5]) - expected[:5]).abs().max() > 1e-3
 
 
 def test_the_trainers_statistics_and_mode_stay(model: Transformer) -> None:

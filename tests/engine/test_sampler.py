@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +16,33 @@ from openk2.schema import Sampling
 NUM = 20_000
 
 
-def drawn(logits: list[float], temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> torch.Tensor:
+def draw(
+    logits_BV: torch.Tensor,
+    uniforms: Sequence[float] | np.ndarray,
+    *,
+    temperature: float | Sequence[float] = 1.0,
+    top_p: float | Sequence[float] = 1.0,
+    top_k: int = 0,
+    allowed: Mapping[int, np.ndarray] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``sampler.draw`` with the same setting for every row, unless one is given for each."""
+    rows = len(logits_BV)
+    temperature_B = np.broadcast_to(np.asarray(temperature, dtype=np.float64), rows)
+    tokens, logprobs = sampler.draw(
+        sampler.logprobs(logits_BV, temperature_B),
+        temperature_B,
+        np.broadcast_to(np.asarray(top_p, dtype=np.float64), rows),
+        np.full(rows, top_k),
+        np.asarray(uniforms, dtype=np.float64),
+        allowed or {},
+    )
+    return torch.from_numpy(tokens), torch.from_numpy(logprobs)
+
+
+def drawn(logits: list[float], **cuts: Any) -> torch.Tensor:
     """Shares of each token over many draws."""
     uniforms = sampler.uniforms(np.full(NUM, 7, dtype=np.uint64), np.arange(NUM, dtype=np.uint64))
-    tokens, _ = sampler.draw(
-        torch.tensor(logits).expand(NUM, -1),
-        torch.full((NUM,), temperature),
-        torch.full((NUM,), top_p),
-        torch.full((NUM,), top_k),
-        torch.from_numpy(uniforms),
-    )
+    tokens, _ = draw(torch.tensor(logits).expand(NUM, -1), uniforms, **cuts)
     return torch.bincount(tokens, minlength=len(logits)) / NUM
 
 
@@ -32,7 +50,7 @@ def test_draws_follow_the_softmax() -> None:
     logits = [0.0, 1.0, -1.0, 2.0, -30.0]
     for temperature in (0.5, 1.0, 2.0):
         expected = (torch.tensor(logits) / temperature).softmax(-1)
-        torch.testing.assert_close(drawn(logits, temperature), expected, atol=0.015, rtol=0)
+        torch.testing.assert_close(drawn(logits, temperature=temperature), expected, atol=0.015, rtol=0)
 
 
 def test_cuts() -> None:
@@ -48,23 +66,39 @@ def test_cuts() -> None:
 
 def test_a_cut_in_one_row_leaves_the_others_alone_and_keeps_the_full_logprob() -> None:
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
-    uniforms = torch.tensor([0.3, 0.9, 0.99], dtype=torch.float64)
-    plain, no_cut = torch.ones(3), torch.zeros(3, dtype=torch.int64)
-    tokens, _ = sampler.draw(logits, plain, plain, no_cut, uniforms)
-    cut_tokens, logprobs = sampler.draw(logits, plain, torch.tensor([1.0, 0.1, 1.0]), no_cut, uniforms)
+    tokens, _ = draw(logits, [0.3, 0.9, 0.99])
+    cut_tokens, logprobs = draw(logits, [0.3, 0.9, 0.99], top_p=[1.0, 0.1, 1.0])
     assert cut_tokens[[0, 2]].tolist() == tokens[[0, 2]].tolist()
     expected = logits.log_softmax(-1).gather(1, cut_tokens[:, None]).squeeze(1)
     torch.testing.assert_close(logprobs, expected)
 
 
+def test_only_what_is_allowed_is_drawn_however_improbable() -> None:
+    logits = torch.tensor([[0.0, -200.0, -201.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
+    mask = np.array([False, True, True, False])
+    for temperature in (0.0, 1.0):
+        tokens = torch.stack(
+            [draw(logits, [u, 0.0], temperature=temperature, allowed={0: mask})[0] for u in np.linspace(0, 0.999, 50)]
+        )
+        assert set(tokens[:, 0].tolist()) == ({1, 2} if temperature else {1})
+        assert set(tokens[:, 1].tolist()) == ({0} if temperature else {3})
+    _, logprobs = draw(logits, [0.0, 0.0], allowed={0: mask})
+    torch.testing.assert_close(logprobs[0], logits[0].log_softmax(-1)[1])
+
+
 def test_greedy_gives_the_argmax_and_its_plain_logprob() -> None:
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
-    temperature = torch.tensor([0.0, 1.0, 0.0, 0.5])
-    tokens, logprobs = sampler.draw(
-        logits, temperature, torch.ones(4), torch.zeros(4, dtype=torch.int64), torch.full((4,), 0.999).double()
-    )
+    tokens, logprobs = draw(logits, [0.999] * 4, temperature=[0.0, 1.0, 0.0, 0.5])
     assert tokens[[0, 2]].tolist() == logits.argmax(-1)[[0, 2]].tolist()
     torch.testing.assert_close(logprobs[0], logits[0].log_softmax(-1).max())
+
+
+def test_the_most_probable_come_best_first() -> None:
+    logprobs = torch.randn(50, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    best = sampler.most_probable(logprobs, 3)
+    assert best == sorted(best, key=lambda pair: -pair[1])
+    assert {token_id for token_id, _ in best} == set(logprobs.topk(3).indices.tolist())
+    assert len(sampler.most_probable(logprobs, 99)) == 50
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,9 +111,7 @@ def test_greedy_gives_the_argmax_and_its_plain_logprob() -> None:
 def test_only_possible_tokens_are_drawn(logits: list[float], uniform: float, top_p: float, top_k: int) -> None:
     row = torch.tensor([logits], dtype=torch.float32)
     for u in (uniform, 0.0, 1 - 2**-52):
-        tokens, logprobs = sampler.draw(
-            row, torch.ones(1), torch.tensor([top_p]), torch.tensor([top_k]), torch.tensor([u], dtype=torch.float64)
-        )
+        tokens, logprobs = draw(row, [u], top_p=top_p, top_k=top_k)
         assert torch.isfinite(logprobs).all()
         assert row.softmax(-1)[0, tokens[0]] > 0
 
@@ -104,7 +136,6 @@ def test_uniforms_are_spread_and_unrelated() -> None:
         ("top_p", 1.1),
         ("top_k", -1),
         ("max_tokens", 0),
-        ("stop", ("\n",)),
     ],
 )
 def test_impossible_sampling_is_refused_by_name(field: str, value: Any) -> None:

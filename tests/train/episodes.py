@@ -66,7 +66,7 @@ def make_agent(chat: ChatFormat, seed: int = 0) -> tuple[Transformer, Engine]:
         num_experts=4, num_experts_per_token=2, max_positions=128, init_std=0.1,
     )  # fmt: skip
     model = Transformer(config).initialize(seed)
-    return model, Engine(model, chat, EngineConfig(max_slots=64, max_context=64), stop_ids=STOPS)
+    return model, Engine(model, chat, EngineConfig(max_rows=64, max_context=64), stop_ids=STOPS)
 
 
 def play(
