@@ -21,6 +21,11 @@ from openk2.engine.server.gate import Gate, shutting_down
 from openk2.engine.server.metrics import Measured
 from openk2.engine.server.requests import ChatRequest, CompletionRequest
 
+PAGE = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+# The page is one file and talks to its own server alone.
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -78,7 +83,7 @@ def routes(served: Served) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return HTMLResponse(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+        return HTMLResponse(PAGE, headers={"Content-Security-Policy": _PAGE_POLICY})
 
     return app
 

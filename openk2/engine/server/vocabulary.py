@@ -26,9 +26,8 @@ class Vocabulary:
         self._backend.encode_special_tokens = True  # a text is never the end of a turn
         self.size = num_ids
         self.stop_ids = frozenset(stop_ids)
-        # Grammars end where a stop id may follow; without any, the last id stands in and is never drawn in earnest.
-        ends = sorted(self.stop_ids) or [num_ids - 1]
-        self.for_grammars = LLTokenizer(tokenizer_json, n_vocab=num_ids, eos_token=ends)
+        # Grammars end at a stop id. A model without any is never given a grammar, but the library wants one.
+        self.for_grammars = LLTokenizer(tokenizer_json, n_vocab=num_ids, eos_token=sorted(self.stop_ids) or [0])
         known = min(self._backend.get_vocab_size(with_added_tokens=True), num_ids)
         self._bytes = [self._bytes_of(token_id) for token_id in range(known)]
 
