@@ -11,7 +11,7 @@ class ServerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="address to listen on; one beyond this machine needs an API key")
-    port: NonNegativeInt = Field(8000, description="0 takes any free port")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes any free port")
     api_key: str | None = Field(None, repr=False, description="what clients must send as a bearer token")
     max_queue: NonNegativeInt = Field(256, description="answers that may wait for a slot; more get 429")
     max_choices: PositiveInt = Field(128, description="answers that one request may ask for: prompts times n")

@@ -65,12 +65,13 @@ class Server(uvicorn.Server):
 
 
 def listen(config: ServerConfig) -> socket.socket:
-    """A socket bound to the server's address. Raises OSError, naming it, when it cannot be had."""
+    """A socket that listens on the server's address. Raises OSError, naming it, when it cannot be had."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listening = socket.socket(family)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((config.host, config.port))
+        listening.listen(1024)
     except OSError as error:
         listening.close()
         raise OSError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from error

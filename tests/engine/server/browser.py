@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,14 +29,16 @@ class Browser:
             )
         self._ids = itertools.count(1)
         self._session: str | None = None
-        self._socket: ClientConnection = self._connect()
+        self._stack = ExitStack()
+        self._socket = self._connect()
 
     def _connect(self) -> ClientConnection:
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             for line in self._log.read_text(errors="replace").splitlines():
                 if line.startswith("DevTools listening on "):
-                    return connect(line.removeprefix("DevTools listening on "), max_size=None)
+                    address = line.removeprefix("DevTools listening on ")
+                    return self._stack.enter_context(connect(address, max_size=None))
             time.sleep(0.05)
         self._process.kill()
         raise TimeoutError(f"Chromium did not listen within {SECONDS} s: {self._log.read_text(errors='replace')}")
@@ -46,7 +49,7 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self._stack.close()
         self._process.terminate()
         self._process.wait(timeout=SECONDS)
 

@@ -6,11 +6,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+import torch
 
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
@@ -20,6 +22,7 @@ from openk2.engine.server.metrics import Metrics
 from openk2.engine.server.serve import Server, listen
 from openk2.engine.server.vocabulary import Vocabulary
 from openk2.model.config import ModelConfig
+from openk2.model.hf import save_hf
 from openk2.model.transformer import Transformer
 from openk2.text.chat import ChatFormat
 from openk2.text.config import TokenizerConfig
@@ -123,3 +126,12 @@ def server(model: Transformer, chat_format: ChatFormat, vocabulary: Vocabulary) 
 def client(server: Running) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0, timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def folder(model: Transformer, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in Hugging Face layout."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    save_hf(model, path, dtype=torch.float32)
+    tokenizer.save(path / "tokenizer.json")
+    return path

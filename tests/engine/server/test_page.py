@@ -90,7 +90,7 @@ def test_a_refusal_is_shown(browser: Browser, server: Running) -> None:
     browser.open(server.address, width=1000, height=800)
     fill(browser, "tools", "[oh")
     send(browser, "hi")
-    browser.wait_for("document.querySelector('.error')")
+    browser.wait_for("document.querySelector('.error') !== null")
     assert "no JSON" in browser.do("document.querySelector('.error').textContent")
     fill(browser, "tools", "")
     fill(browser, "temperature", "3")
@@ -109,7 +109,7 @@ def test_it_fits_a_phone(browser: Browser, server: Running) -> None:
     fill(browser, "tool_choice", "required")
     fill(browser, "max_tokens", "120")
     send(browser, "x" * 300)
-    browser.wait_for(f"{IDLE} && document.querySelector('.figures')")
+    browser.wait_for(f"{IDLE} && document.querySelector('.figures') !== null")
     assert browser.do(FITS)
     assert browser.do("innerWidth") == 390
 
