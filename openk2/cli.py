@@ -96,7 +96,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     sub = verbs.add_parser("serve", help="answer over HTTP, in OpenAI's words, with a page to talk to the model")
     sub.set_defaults(verb=serve, stage="serve")
-    sub.add_argument("folder", type=Path, metavar="RUN|HF_DIR", help="a run's folder, or a model in Hugging Face layout")
+    sub.add_argument(
+        "folder", type=Path, metavar="RUN|HF_DIR", help="a run's folder, or a model in Hugging Face layout"
+    )
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
     sub.add_argument("--port", type=int, default=8000, metavar="N", help="port; 0 takes any free one (default 8000)")
     sub.add_argument("--api-key-file", type=Path, metavar="FILE", help="a file with the key clients have to send")

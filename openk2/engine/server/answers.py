@@ -87,9 +87,7 @@ class Answers:
         self._timer = asyncio.get_running_loop().call_later(served.config.request_seconds, self._time_out)
         try:
             for ids, sampling, constraint in self._orders:
-                generation = served.engine.submit(
-                    ids, sampling, top_logprobs=self._top_logprobs, constraint=constraint
-                )
+                generation = served.engine.submit(ids, sampling, top_logprobs=self._top_logprobs, constraint=constraint)
                 self.generations.append(generation)
         except BaseException:
             self.__exit__(None, None, None)

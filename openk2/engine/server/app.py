@@ -98,5 +98,3 @@ def application(served: Served) -> Gate:
 def _trusting(app: ASGIApp, config: ServerConfig) -> ASGIApp:
     """On loopback, refuse other names for this host: a web page elsewhere could bind one to it."""
     return TrustedHostMiddleware(app, [*LOOPBACK, "[::1]"]) if config.host in LOOPBACK else app
-
-

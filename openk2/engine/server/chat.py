@@ -63,9 +63,7 @@ async def chat(served: Served, request: ChatRequest) -> Response:
 class ChatTurn:
     """One request: ``n`` choices for the next turn of its dialogue."""
 
-    def __init__(
-        self, served: Served, chat_format: ChatFormat, request: ChatRequest, grammar: Grammar | None
-    ) -> None:
+    def __init__(self, served: Served, chat_format: ChatFormat, request: ChatRequest, grammar: Grammar | None) -> None:
         if request.top_logprobs is not None and not request.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs", param="top_logprobs")
         self._served, self._chat_format, self._request = served, chat_format, request

@@ -153,7 +153,7 @@ def _prompts(request: CompletionRequest) -> list[str] | list[list[int]]:
         return [prompt]
     if isinstance(prompt[0], int):
         return [[token_id for token_id in prompt if isinstance(token_id, int)]]
-    return [*prompt]  # type: ignore[return-value]
+    return [*prompt]
 
 
 def _merge(pieces: list[Piece]) -> JSON:

@@ -20,9 +20,7 @@ class Metrics:
 
     def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "openk2_requests", "Requests answered.", ["path", "status"], registry=self._registry
-        )
+        self.requests = Counter("openk2_requests", "Requests answered.", ["path", "status"], registry=self._registry)
         self.seconds = Histogram(
             "openk2_request_seconds", "From a request to the end of its answer.", ["path"],
             buckets=_SECONDS, registry=self._registry,

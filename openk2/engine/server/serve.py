@@ -20,9 +20,7 @@ from openk2.engine.server.metrics import Metrics
 from openk2.engine.server.vocabulary import Vocabulary
 
 
-def serve(
-    name: str, engine: Engine, vocabulary: Vocabulary, config: ServerConfig, say: Callable[[str], None]
-) -> None:
+def serve(name: str, engine: Engine, vocabulary: Vocabulary, config: ServerConfig, say: Callable[[str], None]) -> None:
     """Answer requests for ``name`` until SIGTERM or Ctrl-C; returns when what ran is finished, or its time is up.
 
     ``say`` gets one line when it listens and one when it stops. Raises ValueError for an address beyond this

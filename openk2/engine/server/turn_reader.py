@@ -52,9 +52,7 @@ class TurnReader:
     or a stop text (then ``stopped`` too); what follows is ignored.
     """
 
-    def __init__(
-        self, chat_format: ChatFormat, bytes_of: Callable[[int], bytes], *, stop: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, chat_format: ChatFormat, bytes_of: Callable[[int], bytes], *, stop: Sequence[str] = ()) -> None:
         special = chat_format.tokenizer.special_ids
         self.message = Message("assistant")
         self.done = False

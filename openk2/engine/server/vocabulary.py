@@ -21,7 +21,7 @@ class Vocabulary:
         """
         try:
             self._backend = tokenizers.Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # noqa: BLE001 - the library raises no other type
+        except Exception as error:
             raise ValueError(f"tokenizer.json cannot be read: {error}") from error
         self._backend.encode_special_tokens = True  # a text is never the end of a turn
         self.size = num_ids
@@ -40,7 +40,7 @@ class Vocabulary:
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def text_of(self, token_id: int) -> str:
-        """One id as a text of its own, in OpenAI's way: a broken character reads ``bytes:\\xe2\\x82``."""
+        """One id as a text of its own, in OpenAI's way: a broken character reads ``bytes:`` and its hex."""
         data = self.bytes_of(token_id)
         try:
             return data.decode("utf-8")

@@ -16,7 +16,7 @@ from openk2.text.chat import ChatFormat
 
 ORDER = {
     "type": "object",
-    "properties": {"order": {"type": "string", "enum": ["K-1", "é\"x"]}, "rush": {"type": "boolean"}},
+    "properties": {"order": {"type": "string", "enum": ["K-1", 'é"x']}, "rush": {"type": "boolean"}},
     "required": ["order", "rush"],
     "additionalProperties": False,
 }

@@ -101,7 +101,9 @@ def test_another_name_for_this_machine_is_refused(server: Running) -> None:
 def strict(model: Transformer, chat_format: ChatFormat, vocabulary: Vocabulary) -> Iterator[Running]:
     """A server with a key and tight limits."""
     limits: Any = {"api_key": KEY, "max_queue": 1, "max_body_bytes": 2000, "body_seconds": 0.5, "request_seconds": 1.5}
-    with Running(make_engine(model, chat_format, rows=1, context=2048, stop=frozenset()), vocabulary, **limits) as running:
+    with Running(
+        make_engine(model, chat_format, rows=1, context=2048, stop=frozenset()), vocabulary, **limits
+    ) as running:
         yield running
         running.wait_until_idle()
 

@@ -16,7 +16,6 @@ import pytest
 
 from tests.engine.server.process import SECONDS, Process, serving
 
-
 LONG = {"model": "tiny", "prompt": "def", "max_tokens": 1500, "stream": True, "seed": 1}
 
 

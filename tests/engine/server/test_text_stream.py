@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_a_stop_text_is_held_back_until_it_is_none() -> None:
 @given(st.binary(max_size=40), st.lists(st.integers(0, 40)))
 def test_any_bytes_in_any_pieces_read_as_they_do_whole(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(data)]
-    pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
     assert "".join(pushed(pieces)) == data.decode("utf-8", "replace")
 
 
