@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.engine.server.config import ServerConfig
@@ -47,10 +45,13 @@ def serve(
     engine_config = EngineConfig(max_rows=max_rows, max_context=context, cache_tokens=cache_tokens)
     engine = Engine(model, chat_format, engine_config, stop_ids=stop_ids, threaded=True)
     vocabulary = Vocabulary(tokenizer_json, model.config.vocab_size, stop_ids)
-    console = Console(highlight=False)
     if chat_format is None:
-        console.print("the tokenizer lacks K2's special tokens: completions only, no chat", markup=False)
-    serve_engine(folder.resolve().name, engine, vocabulary, config, lambda words: console.print(words, markup=False))
+        _say("the tokenizer lacks K2's special tokens: completions only, no chat")
+    serve_engine(folder.resolve().name, engine, vocabulary, config, _say)
+
+
+def _say(words: str) -> None:
+    print(words, flush=True)
 
 
 def _open_run(folder: Path) -> tuple[Transformer, str, frozenset[int]]:

@@ -36,7 +36,9 @@ def task(tmp_path: Path, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "[EOS]"}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "[EOS]"}'
+    )
 
 
 @pytest.mark.usefixtures("offline")
@@ -61,9 +63,7 @@ def test_it_reads_chat_answers(server: Running, folder: Path, tmp_path: Path) ->
         tmp_path, output_type="generate_until", doc_to_target="{{choices[0]}}",
         generation_kwargs={"until": ["\n"], "max_gen_toks": 12, "temperature": 0},
     )  # fmt: skip
-    found = evaluate(
-        "local-chat-completions", "chat/completions", server, folder, written, apply_chat_template=True
-    )
+    found = evaluate("local-chat-completions", "chat/completions", server, folder, written, apply_chat_template=True)
     answers = [sample["resps"][0][0] for sample in found["samples"]["local"]]
     assert len(answers) == 2
     assert all(isinstance(answer, str) and "\n" not in answer for answer in answers)
