@@ -67,7 +67,7 @@ class Order(NamedTuple):
 class Answers:
     """A context in which the answers are sampled; leaving it frees their slots, whatever became of them.
 
-    Raises ApiError 429 on entry when too many wait already, ValueError for what cannot be sampled.
+    Raises ApiError on entry: 429 when too many wait already, 400 for what cannot be sampled.
     """
 
     def __init__(self, served: Served, orders: Sequence[Order], *, top_logprobs: int = 0) -> None:
@@ -89,8 +89,10 @@ class Answers:
             for ids, sampling, constraint in self._orders:
                 generation = served.engine.submit(ids, sampling, top_logprobs=self._top_logprobs, constraint=constraint)
                 self.generations.append(generation)
-        except BaseException:
+        except Exception as error:
             self.__exit__(None, None, None)
+            if isinstance(error, ValueError):  # the engine's own words for what cannot be sampled
+                raise ApiError(400, str(error)) from None
             raise
         return self
 

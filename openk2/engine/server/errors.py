@@ -48,14 +48,12 @@ def from_failure(error: Exception) -> ApiError:
         return ApiError(504, "the answer took longer than the server allows", code="timeout")
     if isinstance(error, EngineError):
         return ApiError(503, str(error), code="engine_error")
-    if isinstance(error, ValueError):
-        return ApiError(400, str(error))
-    raise error
+    return ApiError(500, "the server failed; its log says why", code="internal_error")
 
 
 def install(app: FastAPI) -> None:
     """Have ``app`` say every error in this shape."""
-    for kind in (ApiError, TimeoutError, EngineError):
+    for kind in (ApiError, TimeoutError, EngineError, Exception):
         app.add_exception_handler(kind, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)

@@ -36,7 +36,7 @@ async def _events(first: JSON, chunks: AsyncGenerator[JSON, None]) -> AsyncItera
     try:
         async for chunk in chunks:
             yield _event(chunk)
-    except (ApiError, EngineError, TimeoutError, ValueError) as error:
+    except (ApiError, EngineError, TimeoutError) as error:
         yield _event(from_failure(error).body())
     yield "data: [DONE]\n\n"
 

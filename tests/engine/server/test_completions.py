@@ -64,6 +64,13 @@ def test_echoed_logprobs_score_a_text(client: openai.OpenAI, server: Running, to
         assert len(top) == 2
 
 
+def test_a_prompt_of_one_token_has_nothing_to_score(client: openai.OpenAI) -> None:
+    done = client.completions.create(model="tiny", prompt=[5], max_tokens=0, echo=True, logprobs=1).choices[0]
+    assert done.logprobs is not None
+    assert done.logprobs.token_logprobs == [None]
+    assert done.finish_reason == "length"
+
+
 def test_greedy_draws_the_most_probable(client: openai.OpenAI) -> None:
     done = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=8, logprobs=1, temperature=0).choices[0]
     assert done.logprobs is not None

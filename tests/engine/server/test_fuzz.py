@@ -42,12 +42,21 @@ def send_to(cases: st.SearchStrategy[Any], num_requests: int) -> None:
     def check(case: Any) -> None:
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
             case.body["model"] = "tiny"
+            shorten(case.body)
         response = case.call(timeout=30)
         assert response.status_code < 500, response.text
         if response.status_code >= 400:
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
     check()
+
+
+def shorten(body: dict[str, Any]) -> None:
+    """Valid answers need not be long."""
+    named = [name for name in ("max_tokens", "max_completion_tokens") if name in body]
+    for name in named or ["max_tokens"]:
+        if isinstance(body.get(name, 4), int):
+            body[name] = min(body.get(name, 4), 4)
 
 
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)

@@ -184,6 +184,19 @@ def test_a_client_that_leaves_frees_its_slot(strict: Running, monkeypatch: pytes
     assert time.monotonic() - started < strict.config.request_seconds  # not the time limit that freed it
 
 
+def test_a_model_that_breaks_is_said_to(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(strict.served.engine.model, "hidden", broken)
+        for failed in (endless(strict), endless(strict, stream=True)):
+            assert failed.status_code == 503
+            assert "out of luck" in failed.json()["error"]["message"]
+    strict.wait_until_idle()
+    assert httpx2.post(strict.address + "/v1/completions", json=TEXT, headers=BEARER).status_code == 200  # it goes on
+
+
 def never_ending(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow the model down, so that no answer is done within the time limit."""
     forward = strict.served.engine.model.hidden
