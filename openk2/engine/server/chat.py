@@ -138,8 +138,9 @@ class ChatTurn:
             if reader.stopped:
                 answers.generations[choice].abort()
                 break
-        delta = writer.write(reader.finish())
-        yield Piece(choice, delta, self._logprobs([] if reader.stopped else hidden))
+        delta, shown = writer.write(reader.finish()), [] if reader.stopped else hidden
+        if delta or shown:
+            yield Piece(choice, delta, self._logprobs(shown))
         yield Piece(choice, {}, None, await self._finish_reason(choice, answers, reader))
 
     def _logprobs(self, drawn: list[Drawn]) -> list[JSON] | None:
