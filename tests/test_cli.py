@@ -61,7 +61,7 @@ def test_ctrl_c_says_how_to_go_on():
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "\nopenk2: interrupted; the same command again goes on from the last checkpoint\n"
 

@@ -19,7 +19,10 @@ def run_experts(x_MD: Tensor, chosen_MK: Tensor, gates_MK: Tensor, gate_up_EXD: 
     """Σ_k gate_k · down_e(silu(gate_e(x)) · up_e(x)): the fast way for where the tokens are."""
     if x_MD.is_cuda:
         return run_experts_grouped(x_MD, chosen_MK, gates_MK, gate_up_EXD, down_EDF)
-    return _SortedExperts.apply(x_MD, chosen_MK, gates_MK.to(x_MD.dtype), gate_up_EXD, down_EDF)  # type: ignore[no-untyped-call]
+    gates_MK = gates_MK.to(x_MD.dtype)
+    if not torch.is_grad_enabled() and len(x_MD) == 1:
+        return _run_for_one_token(x_MD, chosen_MK, gates_MK, gate_up_EXD, down_EDF)
+    return _SortedExperts.apply(x_MD, chosen_MK, gates_MK, gate_up_EXD, down_EDF)  # type: ignore[no-untyped-call]
 
 
 def run_experts_plain(
@@ -33,6 +36,19 @@ def run_experts_plain(
         out = F.linear(hidden, down_EDF[expert]) * gates_MK[tokens, slots].unsqueeze(-1).to(x_MD.dtype)
         y_MD = y_MD.index_add(0, tokens, out.to(y_MD.dtype))
     return y_MD
+
+
+def _run_for_one_token(
+    x_1D: Tensor, chosen_1K: Tensor, gates_1K: Tensor, gate_up_EXD: Tensor, down_EDF: Tensor
+) -> Tensor:
+    """Nothing to sort: the chosen experts one after the other, their activations at once."""
+    experts = chosen_1K[0].tolist()
+    gate_up_KX = torch.cat([x_1D.mm(gate_up_EXD[expert].mT) for expert in experts])
+    hidden_KF = swiglu_forward(gate_up_KX).mul_(gates_1K.mT)
+    y_1D = torch.zeros_like(x_1D)
+    for expert, hidden_1F in zip(experts, hidden_KF.split(1), strict=True):
+        y_1D.addmm_(hidden_1F, down_EDF[expert].mT)
+    return y_1D
 
 
 def sort_by_expert(chosen_MK: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,8 +101,10 @@ class _SortedExperts(torch.autograd.Function):
 def _multiply_each(x_AI: Tensor, w_EIO: Tensor, counts: list[int]) -> Tensor:
     """Rows of each expert times its matrix: [A, I] · [E, I, O] to [A, O]."""
     out_AO = x_AI.new_empty(x_AI.shape[0], w_EIO.shape[2])
-    for x, w, out in zip(x_AI.split(counts), w_EIO.unbind(), out_AO.split(counts), strict=True):
-        torch.mm(x, w, out=out)
+    visited = [(expert, count) for expert, count in enumerate(counts) if count]
+    sizes = [count for _, count in visited]
+    for (expert, _), x, out in zip(visited, x_AI.split(sizes), out_AO.split(sizes), strict=True):
+        torch.mm(x, w_EIO[expert], out=out)
     return out_AO
 
 

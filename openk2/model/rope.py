@@ -97,8 +97,15 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x_BTHK: Tensor, turns_BT1P: Tensor) -> Tensor:
-    rest_BTHN, pairs_BTHR = x_BTHK.tensor_split((-2 * turns_BT1P.shape[-1],), dim=-1)
-    real = torch.promote_types(pairs_BTHR.dtype, turns_BT1P.real.dtype)
-    pairs_BTHP = torch.view_as_complex(pairs_BTHR.to(real).contiguous().unflatten(-1, (-1, 2)))
-    turned_BTHR = torch.view_as_real(pairs_BTHP * turns_BT1P).flatten(-2).to(x_BTHK.dtype)
-    return torch.cat((rest_BTHN, turned_BTHR), dim=-1)
+    width = 2 * turns_BT1P.shape[-1]
+    pairs_BTHR = x_BTHK[..., -width:]
+    real = torch.promote_types(pairs_BTHR.dtype, turns_BT1P.dtype.to_real())
+    if pairs_BTHR.dtype != real:
+        pairs_BTHR = pairs_BTHR.to(real)
+    if pairs_BTHR.storage_offset() % 2 or any(stride % 2 for stride in pairs_BTHR.stride()[:-1]):
+        pairs_BTHR = pairs_BTHR.contiguous()  # a complex number begins at an even place
+    pairs_BTHP = torch.view_as_complex(pairs_BTHR.view(*pairs_BTHR.shape[:-1], -1, 2))
+    turned_BTHR = torch.view_as_real(pairs_BTHP * turns_BT1P).view(pairs_BTHR.shape).to(x_BTHK.dtype)
+    if width == x_BTHK.shape[-1]:
+        return turned_BTHR
+    return torch.cat((x_BTHK[..., :-width], turned_BTHR), dim=-1)

@@ -20,6 +20,8 @@ def swiglu_plain(gate_up: Tensor) -> Tensor:
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """The same; keeps only its input for backward, and writes both gradients into one tensor."""
+    if not torch.is_grad_enabled():
+        return swiglu_forward(gate_up)
     return _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
 
 

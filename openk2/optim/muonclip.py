@@ -14,16 +14,11 @@ from torch.utils.hooks import RemovableHandle
 
 from openk2.optim.blocks import Layout
 from openk2.optim.config import OptimConfig
+from openk2.optim.groups import STATE, check_stored, filled
 from openk2.optim.muon import DTYPES, advance, apply_updates, orthogonal_updates, scale_of
 from openk2.optim.plan import ADAMW_ROLES, PLAIN_MATRIX, Plan, PlanRow, plan, row_of
-from openk2.optim.qk_clip import ClippableAttention, ClipReport, clip_, clippable, forget
+from openk2.optim.qk_clip import CLIPPERS, ClippableAttention, ClipReport, clip_, clippable, clipper_of, forget
 from openk2.optim.sharding import RowExchange, cuts_matrices, local, shard_dim
-
-# What a parameter group holds beside its parameters; the rest of OptimConfig is the whole optimizer's.
-MUON_SETTINGS = ("momentum", "nesterov", "cautious", "scale", "update_rms", "split", "momentum_dtype")
-NEWTON_SCHULZ_SETTINGS = ("newton_schulz", "newton_schulz_steps", "newton_schulz_dtype")
-ADAMW_SETTINGS = ("adamw_betas", "adamw_eps")
-
 
 UpdateHook = Callable[[str, str, Tensor, float], None]
 
@@ -56,20 +51,35 @@ class MuonClip(torch.optim.Optimizer):
         """``params`` as in torch.optim, groups with their ``algorithm``; see ``for_model`` for a whole model.
 
         ``settings`` are fields of ``OptimConfig``, or a ``config`` has them all. ``attention`` is clipped after every
-        step. A parameter on Muon may publish its layout (see ``Layout``); else it is one matrix, or a stack of them.
+        step. A parameter on Muon may publish its layout (see ``Layout``); else ``[out, in]`` is a matrix and
+        ``[stack, out, in]`` a stack of them.
         ``group`` are the ranks that hold the same modules, by default all: the clip takes its maxima over them.
-        Raises ValueError, naming the parameter, for one that its algorithm cannot update.
+        Raises ValueError, naming the parameter, for one that its algorithm cannot update; naming group and key, for a
+        setting that is none; where ``tau`` is set without attention, or a QKClip clips it already.
         """
         self.config = _config_of(config, settings)
         self.last_clip: ClipReport | None = None
         self.skipped_steps = 0
         self.group = group
         self._attention = tuple(attention)
+        if self.config.tau is not None and not self._attention:
+            raise ValueError(
+                f"QK-Clip is on (tau = {self.config.tau:g}) but there is no attention to clip: give attention, or set "
+                "tau to none"
+            )
         self._exchanges: dict[tuple[Tensor, ...], RowExchange] = {}
         self._rows: dict[Tensor, PlanRow] = {}
         self._left_out: tuple[PlanRow, ...] = ()
         self._update_hooks: OrderedDict[int, UpdateHook] = OrderedDict()
+        self._model: nn.Module | None = None
+        other = clipper_of(self._attention)
+        if self.config.tau is not None and other is not None and not isinstance(other, MuonClip):
+            raise ValueError(f"{type(other).__name__} clips this attention already: set tau to none, or remove() it")
         super().__init__(params, {"algorithm": "muon"})
+        # Schedulers that cycle the momentum (OneCycleLR, CyclicLR) look here whether there is one.
+        self.defaults["momentum"] = self.config.momentum
+        if self.config.tau is not None:
+            CLIPPERS[self] = self._attention
 
     @classmethod
     def for_model(
@@ -111,21 +121,15 @@ class MuonClip(torch.optim.Optimizer):
         optimizer = cls(groups, config, attention=attention, group=group)
         optimizer._rows = {parameters[row.name]: row for row in rows if row.algorithm != "frozen"}
         optimizer._left_out = tuple(row for row in rows if row.algorithm == "frozen")
+        optimizer._model = model
         return optimizer
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with their ``algorithm``; what the group does not say is as in the config."""
-        config = self.config.model_dump()
-        algorithm = param_group.get("algorithm", "muon")
-        if algorithm == "muon":
-            given = {"lr": config["lr"], "weight_decay": config["weight_decay"]}
-            given |= {name: config[name] for name in MUON_SETTINGS + NEWTON_SCHULZ_SETTINGS}
-        elif algorithm == "adamw":
-            given = {"lr": config["adamw_lr"] or config["lr"], "weight_decay": 0.0}
-            given |= {name: config[name] for name in ADAMW_SETTINGS}
-        else:
-            raise ValueError(f"a parameter group's algorithm is 'muon' or 'adamw', not {algorithm!r}")
-        super().add_param_group(given | param_group)
+        """Add parameters with their ``algorithm``; what the group does not say is as in the config.
+
+        Raises ValueError, naming the group and the key, for a setting that is unknown or out of its bounds.
+        """
+        super().add_param_group(filled(param_group, self.config, len(self.param_groups)))
         group = self.param_groups[-1]
         group.setdefault("initial_lr", group["lr"])
         names = group.get("param_names") or [f"{len(self._rows) + i}" for i in range(len(group["params"]))]
@@ -135,11 +139,6 @@ class MuonClip(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
         self._rows |= dict(zip(group["params"], rows, strict=True))
-
-    @property
-    def clips(self) -> bool:
-        """Whether a step ends with QK-Clip: there is a τ, and attention to clip."""
-        return self.config.tau is not None and bool(self._attention)
 
     def __reduce_ex__(self, _: Any) -> Any:
         """Refuse to be copied or pickled: the parameters of the copy would not be the model's."""
@@ -175,6 +174,7 @@ class MuonClip(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._check_gradients()
         if self.config.nonfinite != "propagate" and not self._gradients_are_finite():
             self.skipped_steps += 1
             forget(self._attention)
@@ -186,7 +186,7 @@ class MuonClip(torch.optim.Optimizer):
                 update = self._step_muon if group["algorithm"] == "muon" else self._step_adamw
                 update(group, parameters, gradients)
         c = self.config
-        if self._attention and c.tau is not None:
+        if c.tau is not None:
             self.last_clip = clip_(
                 self._attention,
                 c.tau,
@@ -198,7 +198,8 @@ class MuonClip(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's; a state of another shape than its parameter is refused by name, before anything changes."""
+        """As torch's. Raises ValueError, before anything changes, for the state of another optimizer or other shapes."""
+        check_stored(self.param_groups, state_dict)
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
         for parameter, number in zip(parameters, numbers, strict=False):
@@ -217,6 +218,22 @@ class MuonClip(torch.optim.Optimizer):
                 for kind in state:
                     if kind.startswith("momentum"):
                         state[kind] = state[kind].to(DTYPES[group["momentum_dtype"]])
+
+    def _check_gradients(self) -> None:
+        """Raise ValueError, before anything is updated, for a sparse gradient and for one that no group takes."""
+        for number, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.layout != torch.strided:
+                    raise ValueError(
+                        f"the gradient of parameter {self._rows[parameter].name} {list(parameter.shape)} in group "
+                        f"{number} is sparse: MuonClip wants dense ones, as nn.Embedding(sparse=False) gives"
+                    )
+        for name, parameter in self._model.named_parameters() if self._model is not None else ():
+            if parameter.grad is not None and parameter.requires_grad and parameter not in self._rows:
+                raise ValueError(
+                    f"parameter {name} has a gradient but was frozen or not there when this optimizer was made: "
+                    "add_param_group() it, or make the optimizer anew"
+                )
 
     def _gradients_are_finite(self) -> bool:
         """False when a gradient of any rank of the group is not; raises where that is what the config asks for."""
@@ -297,6 +314,11 @@ class MuonClip(torch.optim.Optimizer):
 
     def _state_shape(self, parameter: Tensor, kind: str) -> torch.Size:
         """``step`` is one number, the others have the parameter's shape. Raises ValueError for what is not kept."""
+        row = self._rows[parameter]
+        if kind not in STATE[row.algorithm]:
+            raise ValueError(
+                f"{kind} in the state of {row.name}: {row.algorithm} keeps {', '.join(STATE[row.algorithm])}"
+            )
         return torch.Size() if kind == "step" else parameter.shape
 
 

@@ -120,6 +120,11 @@ def row_of(name: str, parameter: Tensor, layout: Layout, why: str, split: Split)
         raise ValueError(
             f"parameter {name}: role {layout.role} wants [..., out, in], its shape is {list(shape)}; Muon updates matrices"
         )
+    if len(shape) > 3 and layout.role == "matrix":
+        raise ValueError(
+            f"parameter {name}: role matrix wants [out, in] or [stack, out, in], its shape is {list(shape)}; give a "
+            "convolution to AdamW, publish the role experts for stacks of stacks"
+        )
     try:
         return PlanRow(name, shape, "muon", blocks(layout, shape[-2], split), why, layout.role)
     except ValueError as error:

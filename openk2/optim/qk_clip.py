@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
@@ -92,6 +93,16 @@ class ClipReport:
             (~_valid(top_S)).sum(),
         ]
         return torch.stack([fact.float() for fact in facts]).tolist()
+
+
+# Who clips what, while it lives: two that clip one module would take each other's maxima.
+CLIPPERS: WeakKeyDictionary[object, Sequence[ClippableAttention]] = WeakKeyDictionary()
+
+
+def clipper_of(modules: Sequence[ClippableAttention]) -> object | None:
+    """What clips one of ``modules`` already, if anything does."""
+    wanted = {id(module) for module in modules}
+    return next((clipper for clipper, own in CLIPPERS.items() if wanted & {id(module) for module in own}), None)
 
 
 def clippable(model: nn.Module) -> list[ClippableAttention]:

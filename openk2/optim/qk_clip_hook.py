@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from openk2.optim.muonclip import MuonClip
-from openk2.optim.qk_clip import ClipReport, Per, clip_, clippable, forget
+from openk2.optim.qk_clip import CLIPPERS, ClipReport, Per, clip_, clippable, clipper_of, forget
 
 
 class QKClip:
@@ -33,11 +33,9 @@ class QKClip:
         tau_over_median: float | None = None,
         group: dist.ProcessGroup | None = None,
     ) -> None:
-        """Raises ValueError for a MuonClip that clips itself, and for a model without attention that can be clipped."""
+        """Raises ValueError for a model that is clipped already, and for one without attention that can be clipped."""
         if not tau > 0 or not 0 <= alpha <= 1 or per not in ("head", "layer"):
             raise ValueError(f"tau is above 0, alpha in [0, 1], per head or layer; got {tau}, {alpha}, {per}")
-        if isinstance(optimizer, MuonClip) and optimizer.clips:
-            raise ValueError("this MuonClip clips already: make it with tau=None, or leave QKClip away")
         self.last_clip: ClipReport | None = None
         self._undo: list[Callable[[], None]] = []
         if not clippable(model) and _is_transformers_model(model):
@@ -49,6 +47,11 @@ class QKClip:
             raise ValueError(
                 f"no module of {type(model).__name__} has max_logits_H and qk_views(): see ClippableAttention"
             )
+
+        other = clipper_of(attention)
+        if other is not None:
+            instead = "make it with tau=None" if isinstance(other, MuonClip) else "remove() that one first"
+            raise ValueError(f"a {type(other).__name__} clips this {type(model).__name__} already: {instead}")
 
         skipped = 0
 
@@ -65,9 +68,11 @@ class QKClip:
         except BaseException:
             self.remove()
             raise
+        CLIPPERS[self] = attention
 
     def remove(self) -> None:
         """End the clipping and the observing; the model runs its own attention again."""
+        CLIPPERS.pop(self, None)
         while self._undo:
             self._undo.pop()()
 

@@ -44,7 +44,7 @@ EVAL_SETS = {
 }
 """Sets of the result table, and the splits of the tool worlds they are."""
 TOKENIZER_DIALOGUES = 6000
-MOST_SLOTS = 512  # latents of one token more cost memory in every slot
+MOST_ROWS = 512
 
 
 def run(recipe: Recipe, folder: Path) -> None:
@@ -216,7 +216,7 @@ def rl(run: Run) -> Done:
             run.folder / "rl",
             model,
             chat,
-            _engine(run, model, config.row_length, config.prompts_per_step * config.rollouts_per_prompt),
+            _engine_config(config.row_length, config.prompts_per_step * config.rollouts_per_prompt),
             prompts,
             partial(make_env, worlds=run.recipe.worlds),
             ptx,
@@ -243,9 +243,8 @@ def _live(run: Run, stage: str, steps: int) -> LiveView:
     return LiveView(stage, num_steps=steps, budget_seconds=run.budget(stage), console=run.console)
 
 
-def _engine(run: Run, model: Transformer, max_context: int, num_episodes: int) -> Engine:
-    slots = min(num_episodes, MOST_SLOTS)
-    return Engine(model, run.chat_format(), EngineConfig(max_rows=slots, max_context=max_context))
+def _engine_config(max_context: int, num_episodes: int) -> EngineConfig:
+    return EngineConfig(max_rows=min(num_episodes, MOST_ROWS), max_context=max_context)
 
 
 def _speed(run: Run, stage: str) -> float:
@@ -273,7 +272,8 @@ def evaluate_all(run: Run) -> Done:
     for stage, after in (("base", "pretrain"), ("sft", "sft"), ("sft_control", "sft_control"), ("rl", "rl")):
         if run.done(after) is None:
             continue
-        engine = _engine(run, run.model_after(after), run.recipe.model.max_positions, run.recipe.eval.concurrency)
+        config = _engine_config(run.recipe.model.max_positions, run.recipe.eval.concurrency)
+        engine = Engine(run.model_after(after), run.chat_format(), config)
         for task_set, split in EVAL_SETS.items():
             some = tasks("tools", run.recipe.worlds, split)[: run.recipe.eval.tasks_per_set]
             _evaluate(run, engine, stage, task_set, some)

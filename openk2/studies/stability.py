@@ -18,9 +18,10 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import BaseModel, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,10 +30,11 @@ from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
 from openk2.optim.metrics import svd_entropy
 from openk2.optim.muonclip import MuonClip
-from openk2.optim.qk_clip import ClipReport
+from openk2.optim.qk_clip import ClipReport, clippable
 from openk2.optim.qk_clip_hook import QKClip
+from openk2.studies.shared_keys import clip_for_worst_
 
-Kind = Literal["mla_moe", "mha"]
+Kind = Literal["mla_moe", "mha", "gqa"]
 
 ROWS, LENGTH = 8, 128
 HIGH_LR, ADAMW_LR = 0.05, 0.005
@@ -72,6 +74,7 @@ class Arm:
     kind: Kind = "mla_moe"
     clip: dict[str, Any] = field(default_factory=dict)
     muon: dict[str, Any] = field(default_factory=dict)
+    key_for_worst: bool = False  # clip_for_worst_ instead of QK-Clip's rule
 
 
 ARMS = (
@@ -88,6 +91,10 @@ ARMS = (
     Arm("MuonClip, every head apart", muon={"split": "head"}),
     Arm("dense MHA, Muon", tau=math.inf, kind="mha"),
     Arm("dense MHA, MuonClip", kind="mha"),
+    Arm("GQA, Muon", tau=math.inf, kind="gqa"),
+    Arm("GQA, MuonClip", kind="gqa"),
+    Arm("GQA, keys left alone", kind="gqa", clip={"alpha": 1.0}),
+    Arm("GQA, keys for the worst head", kind="gqa", key_for_worst=True),
 )
 
 
@@ -130,8 +137,8 @@ def model_for(kind: Kind, seed: int) -> tuple[nn.Module, Callable[[Tensor], Tens
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=8 if kind == "gqa" else 4,
+        num_key_value_heads=2 if kind == "gqa" else 4,
         max_position_embeddings=LENGTH,
     )
     llama = transformers.LlamaForCausalLM(config).train()
@@ -151,6 +158,24 @@ def warmup_stable_decay(step: int, num_steps: int) -> float:
     return min(1.0, (step + 1) / 20) * (1 - 0.9 * decayed)
 
 
+class _Run(BaseModel):
+    """What ``run`` returns, where it comes back from a file."""
+
+    arm: dict[str, Any]
+    seed: int
+    num_steps: int
+    loss: list[float]
+    max_logit: list[float]
+    clipped: list[float]
+    svd_entropy: float
+
+    @model_validator(mode="after")
+    def _curves_tell_of_every_step(self) -> Self:
+        if {len(self.loss), len(self.max_logit), len(self.clipped)} != {self.num_steps}:
+            raise ValueError(f"its curves have not {self.num_steps} steps each")
+        return self
+
+
 def run(arm: Arm, seed: int, num_steps: int) -> dict[str, Any]:
     """Train once; the curves, and what the weights became."""
     torch.set_num_threads(1)
@@ -159,7 +184,7 @@ def run(arm: Arm, seed: int, num_steps: int) -> dict[str, Any]:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_stable_decay(step, num_steps))
     source = batches(corpus(), seed)
     curves: dict[str, list[float]] = {"loss": [], "max_logit": [], "clipped": []}
-    with QKClip(model, optimizer, arm.tau, **arm.clip) as clip:
+    with QKClip(model, optimizer, math.inf if arm.key_for_worst else arm.tau, **arm.clip) as clip:
         for _ in range(num_steps):
             tokens_BT, targets_BT = next(source)
             loss = F.cross_entropy(logits_of(tokens_BT).flatten(0, 1), targets_BT.flatten())
@@ -172,6 +197,8 @@ def run(arm: Arm, seed: int, num_steps: int) -> dict[str, Any]:
                     router.rebalance(BALANCE_RATE)
             report: ClipReport | None = clip.last_clip
             assert report is not None
+            if arm.key_for_worst:
+                report = clip_for_worst_(clippable(model), report, arm.tau)
             curves["loss"].append(float(loss.detach()))
             curves["max_logit"].append(report.max_logit)
             curves["clipped"].append(report.clipped_heads / report.num_heads)
@@ -222,10 +249,13 @@ def study(
     if len(missing) < len(wanted):
         say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already ({folder})")
     began = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        # Ctrl-C is for the parent, which ends its children: they are born deaf to it.
+        listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
         futures: dict[Future[dict[str, Any]], tuple[Arm, int]] = {
             pool.submit(run, arm, seed, num_steps): (arm, seed) for arm, seed in missing
         }
+        signal.signal(signal.SIGINT, listening)
         try:
             for number, future in enumerate(as_completed(futures), start=1):
                 arm, seed = futures[future]
@@ -244,11 +274,6 @@ def study(
     return [result for result in results.values() if result is not None]
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the parent, which ends its children."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _place(folder: Path, arm: Arm, seed: int) -> Path:
     plain = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
     return folder / f"{plain}-seed-{seed}.json"
@@ -258,8 +283,18 @@ def _kept(folder: Path, arm: Arm, seed: int, num_steps: int) -> dict[str, Any] |
     place = _place(folder, arm, seed)
     if not place.exists():
         return None
-    result: dict[str, Any] = read_json(place)
-    return result if result["arm"] == asdict(arm) and result["num_steps"] == num_steps else None
+    result = read_json(place)
+    try:
+        stored = _Run.model_validate(result)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = ".".join(map(str, fault["loc"])) or "all of it"
+        raise ValueError(
+            f"{place} is no result of this study ({what}: {fault['msg']}); remove it to have that run done again"
+        ) from error
+    # What an arm of an earlier version does not say is as by default.
+    same = (asdict(Arm(arm.name)) | stored.arm) == asdict(arm) and stored.num_steps == num_steps
+    return result if same else None
 
 
 def end_of(loss: list[float]) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -19,8 +20,16 @@ from openk2.stats import t_interval
 from openk2.studies.stability import LENGTH, ROWS, end_of, spikes
 from openk2.view.picture import INK, QUIET, TITLE, calm
 
-REFERENCE, GOAL = "MuonClip", "AdamW"
-DRAWN = {"MuonClip": "#2f8464", "Muon": "#b0413e", "AdamW": "#3a6ea5", "AdamW + QK-Clip": "#b98430"}
+# What an arm is compared with: the MuonClip of its model.
+REFERENCES = {"mla_moe": "MuonClip", "mha": "dense MHA, MuonClip", "gqa": "GQA, MuonClip"}
+GOAL = "AdamW"
+GREEN, RED, BLUE, OCHRE = "#2f8464", "#b0413e", "#3a6ea5", "#b98430"
+# Each a row of the picture.
+DRAWN = (
+    {"MuonClip": GREEN, "Muon": RED, "AdamW": BLUE, "AdamW + QK-Clip": OCHRE},
+    {"GQA, MuonClip": GREEN, "GQA, Muon": RED, "GQA, keys left alone": BLUE, "GQA, keys for the worst head": OCHRE},
+)
+PANELS = (("max_logit", "Largest attention logit"), ("loss", "Loss, nats a byte"), ("clipped", "Heads clipped, %"))
 
 Runs = list[dict[str, Any]]
 
@@ -41,9 +50,10 @@ def write_report(results: Runs, folder: Path, provenance: dict[str, Any]) -> str
 
 def summary(name: str, by_arm: dict[str, Runs]) -> dict[str, Any]:
     """One arm over its seeds. Intervals are Student's over seeds; differences are taken seed by seed."""
-    runs, reference = by_arm[name], by_arm[REFERENCE]
+    runs = by_arm[name]
+    reference = REFERENCES[runs[0]["arm"]["kind"]]
     ends = [end_of(run["loss"]) for run in runs]
-    gaps = [end - end_of(other["loss"]) for end, other in zip(ends, reference, strict=True)]
+    gaps = [end - end_of(other["loss"]) for end, other in zip(ends, by_arm[reference], strict=True)]
     goal = statistics.mean(end_of(run["loss"]) for run in by_arm[GOAL])
     reached = [_steps_to(run["loss"], goal) for run in runs]
     gap = t_interval(gaps)
@@ -52,6 +62,7 @@ def summary(name: str, by_arm: dict[str, Runs]) -> dict[str, Any]:
         "arm": name,
         "seeds": len(runs),
         "loss": statistics.mean(ends),
+        "reference": reference,
         "loss_over_reference": gap.value,
         "loss_over_reference_ci95": [gap.low, gap.high],
         "largest_logit": [max(run["max_logit"]) for run in runs],
@@ -71,7 +82,7 @@ def table(rows: Sequence[dict[str, Any]], results: Runs, provenance: dict[str, A
         f"torch {provenance['torch']}, {provenance['date']}.",
         f"{len(results)} runs of {results[0]['num_steps']} steps of {ROWS * LENGTH} bytes, {rows[0]['seeds']} seeds an arm.",
         "",
-        f"| | loss | over {REFERENCE} (95 %) | largest logit of each seed | heads clipped, at the end | spikes | "
+        "| | loss | over the MuonClip of its model (95 %) | largest logit of each seed | heads clipped, at the end | spikes | "
         f"SVD entropy | tokens to {GOAL}'s loss |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -79,7 +90,7 @@ def table(rows: Sequence[dict[str, Any]], results: Runs, provenance: dict[str, A
         low, high = row["loss_over_reference_ci95"]
         logits = ", ".join(f"{top:.0f}" for top in row["largest_logit"])
         goal = "not reached" if row["tokens_to_goal"] is None else f"{row['tokens_to_goal'] / 1e3:.0f}k"
-        gap = "" if row["arm"] == REFERENCE else f"{row['loss_over_reference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        gap = "" if row["arm"] == row["reference"] else f"{row['loss_over_reference']:+.3f} [{low:+.3f}, {high:+.3f}]"
         lines.append(
             f"| {row['arm']} | {row['loss']:.3f} | {gap} | {logits} | {row['clipped_share']:.0%}, "
             f"{row['clipped_share_at_the_end']:.0%} | {row['spikes']} | {row['svd_entropy']:.3f} | {goal} |"
@@ -89,31 +100,37 @@ def table(rows: Sequence[dict[str, Any]], results: Runs, provenance: dict[str, A
 
 def picture(by_arm: dict[str, Runs]) -> bytes:
     """A PNG: the largest logit, the loss, and the share of clipped heads over the steps; a band spans the seeds."""
+    rows = [drawn for colours in DRAWN if (drawn := {n: c for n, c in colours.items() if n in by_arm})]
     figure = Figure(
-        figsize=(11, 3.4), dpi=150, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.1)
+        figsize=(11, 3.4 * len(rows)), dpi=150, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.1)
     )
     FigureCanvasAgg(figure)
-    panels = (("max_logit", "Largest attention logit"), ("loss", "Loss, nats a byte"), ("clipped", "Heads clipped, %"))
-    for axis, (key, title) in zip(figure.subplots(1, 3), panels, strict=True):
-        for name, colour in DRAWN.items():
-            if key == "clipped" and all(math.isinf(run["arm"]["tau"]) for run in by_arm[name]):
-                continue
-            curves = [_smooth(run[key]) for run in by_arm[name]]
-            scale = 100.0 if key == "clipped" else 1.0
-            middle = [scale * statistics.mean(values) for values in zip(*curves, strict=True)]
-            steps = range(1, len(middle) + 1)
-            axis.plot(steps, middle, color=colour, label=name, linewidth=1.4)
-            edges = [[scale * edge(values) for values in zip(*curves, strict=True)] for edge in (min, max)]
-            axis.fill_between(steps, *edges, color=colour, alpha=0.15, linewidth=0)
-        calm(axis)
-        axis.set_title(title, **TITLE)
-        axis.set_xlabel("step", fontsize=8, color=QUIET)
-        if key == "max_logit":
-            axis.set_yscale("log")
-            axis.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1)
+    for axes, drawn in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
+        for axis, (key, title) in zip(axes, PANELS, strict=True):
+            _draw(axis, key, drawn, by_arm)
+            calm(axis)
+            axis.set_title(title, **TITLE)
+            axis.set_xlabel("step", fontsize=8, color=QUIET)
+            if key == "max_logit":
+                axis.set_yscale("log")
+                axis.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def _draw(axis: Axes, key: str, drawn: dict[str, str], by_arm: dict[str, Runs]) -> None:
+    """The curves of one panel; arms that never clip have none of the clipped share."""
+    for name, colour in drawn.items():
+        if key == "clipped" and all(math.isinf(run["arm"]["tau"]) for run in by_arm[name]):
+            continue
+        curves = [_smooth(run[key]) for run in by_arm[name]]
+        scale = 100.0 if key == "clipped" else 1.0
+        middle = [scale * statistics.mean(values) for values in zip(*curves, strict=True)]
+        steps = range(1, len(middle) + 1)
+        axis.plot(steps, middle, color=colour, label=name, linewidth=1.4)
+        low, high = ([scale * edge(values) for values in zip(*curves, strict=True)] for edge in (min, max))
+        axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _curves(by_arm: dict[str, Runs]) -> dict[str, dict[str, list[list[float]]]]:

@@ -1,15 +1,19 @@
-"""Forward and backward over the micro-batches of a step; on CPU several processes take one each."""
+"""A model in as many processes as there are cores: they share out the micro-batches of a step, and the rollouts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Self
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Self, TypeVar, cast
 
 import torch
 
 from openk2.model.transformer import Transformer
 from openk2.train.twin import Loss, Told, Twin, run
+
+S = TypeVar("S")
+R = TypeVar("R")
 
 
 class Replicas:
@@ -56,27 +60,57 @@ class Replicas:
                 metrics[key] = metrics.get(key, 0.0) + value
         return sum(loss for loss, _ in told), metrics
 
+    def share_out(self, work: Callable[[Transformer, Sequence[S]], Sequence[R]], items: Sequence[S]) -> list[R]:
+        """``work`` on every item, each process taking its share; results in the order of the items.
+
+        ``work`` travels between processes: a module's function with its arguments bound, no lambda. It gets the model
+        with the weights as they are now, and returns a result an item.
+        """
+        num_processes = max(1, min(self._threads, len(items)))
+        shares = [items[number::num_processes] for number in range(num_processes)]
+        with self._together(num_processes) as (twins, threads):
+            for twin, share in zip(twins, shares[1:], strict=True):
+                twin.ask(functools.partial(_on_share, work, share), threads)
+            parts = [work(self.model, shares[0])] + [twin.answer() for twin in twins]
+        results: list[R | None] = [None] * len(items)
+        for number, part in enumerate(parts):
+            results[number::num_processes] = part
+        return cast(list[R], results)
+
+    def sleep(self) -> None:
+        """Give back the memory that gradients take, while others use it. The next step takes it again."""
+        self.model.zero_grad(set_to_none=True)
+        for twin in self._twins:
+            twin.sleep()
+
     def _side_by_side(self, num_processes: int, losses: Sequence[Loss]) -> list[Told]:
+        with self._together(num_processes) as (twins, threads):
+            for number, twin in enumerate(twins, start=1):
+                twin.begin(losses[number::num_processes], threads)
+            told = run(self.model, losses[::num_processes])
+            for twin in twins:
+                told += twin.finish()
+        return told
+
+    @contextmanager
+    def _together(self, num_processes: int) -> Iterator[tuple[list[Twin], int]]:
+        """The twins of so many processes and the threads of each, this one among them."""
+        before, threads = torch.get_num_threads(), max(1, self._threads // num_processes)
         try:
-            return self._shared_out(num_processes, losses)
+            while len(self._twins) < num_processes - 1:
+                self._twins.append(Twin(self.model))
+            torch.set_num_threads(threads)
+            yield self._twins[: num_processes - 1], threads
         except BaseException:
-            # An answer nobody waits for any more would be taken for the next step's.
+            # An answer nobody waits for any more would be taken for the next one.
             while self._twins:
                 self._twins.pop().kill()
             raise
-
-    def _shared_out(self, num_processes: int, losses: Sequence[Loss]) -> list[Told]:
-        while len(self._twins) < num_processes - 1:
-            self._twins.append(Twin(self.model))
-        twins, before = self._twins[: num_processes - 1], torch.get_num_threads()
-        threads = self._threads // num_processes
-        for number, twin in enumerate(twins, start=1):
-            twin.begin(losses[number::num_processes], threads)
-        torch.set_num_threads(threads)
-        try:
-            told = run(self.model, losses[::num_processes])
         finally:
             torch.set_num_threads(before)
-        for twin in twins:
-            told += twin.finish()
-        return told
+
+
+def _on_share(
+    work: Callable[[Transformer, Sequence[S]], Sequence[R]], items: Sequence[S], model: Transformer
+) -> Sequence[R]:
+    return work(model, items)

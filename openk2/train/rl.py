@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections import defaultdict
@@ -15,14 +14,14 @@ import torch
 from torch import Tensor
 
 from openk2.agent import Budget
-from openk2.engine.engine import Engine
+from openk2.engine.config import EngineConfig
 from openk2.model.transformer import Transformer
 from openk2.schema import Env, Sampling, Task, Trace
 from openk2.text.chat import ChatFormat
 from openk2.train.config import RLConfig
 from openk2.train.dialogues import DialogueStream
 from openk2.train.objective import group_advantages, mixed_group_share, sequence_loss, token_logprobs, token_loss
-from openk2.train.rollout import PolicyBatch, policy_batches, reward, roll_out
+from openk2.train.rollout import PolicyBatch, Rollouts, policy_batches, reward
 from openk2.train.step import Batch, Compute, language_model_losses
 from openk2.train.trainer import Trainer
 from openk2.train.twin import Loss
@@ -108,40 +107,44 @@ def reinforce(
     folder: Path,
     model: Transformer,
     chat: ChatFormat,
-    engine: Engine,
+    engine: EngineConfig,
     prompts: PromptSource,
     make_env: Callable[[str], Env],
     dialogues: DialogueStream | None,
     config: RLConfig,
     compute: Compute,
     *,
+    stop_ids: frozenset[int] | None = None,
     on_metrics: Callable[[Mapping[str, float]], None] = lambda _: None,
     say: Callable[[str], None] = print,
 ) -> Trainer:
     """Run the stage: for each step K rollouts of every prompt, one update on those that differ in reward.
 
-    ``engine`` samples from ``model`` itself; ``dialogues`` feed the PTX loss where its weight is not 0.
+    The processes that train also play, in turn (K2 §3.3, colocated): their engines sample from the very weights, and
+    while one side works the other's memory is given back. ``dialogues`` feed the PTX loss where its weight is not 0;
+    ``stop_ids`` end a turn, by default those of the chat format.
     """
     sources = _Sources(prompts, dialogues)
     trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
     budget = Budget(config.max_turns, config.max_tokens, config.row_length)
-    with trainer, asyncio.Runner() as runner:
+    with trainer:
         while not trainer.finished:
             first, last = config.temperature
             temperature = first + (last - first) * trainer.progress
             started = time.perf_counter()
-            groups = runner.run(
-                roll_out(
-                    engine,
-                    make_env,
-                    prompts.draw(),
-                    rollouts_per_prompt=config.rollouts_per_prompt,
-                    seed=prompts.seed * 1_000_003 + trainer.step,
-                    sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
-                    budget=budget,
-                    chat=chat,
-                )
+            trainer.sleep()
+            rollouts = Rollouts(
+                chat=chat,
+                engine=engine,
+                make_env=make_env,
+                rollouts_per_prompt=config.rollouts_per_prompt,
+                seed=prompts.seed * 1_000_003 + trainer.step,
+                sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
+                budget=budget,
+                weight_version=trainer.step,
+                stop_ids=stop_ids,
             )
+            groups = trainer.replicas.share_out(rollouts.play, prompts.draw())
             seconds = time.perf_counter() - started
             traces = [trace for group in groups for trace in group]
             told = _describe(groups)
@@ -158,13 +161,12 @@ def reinforce(
                 [advantages[i] for i in teaching],
                 row_length=config.row_length,
                 micro_batch_rows=config.micro_batch_rows,
-                pad_id=engine.pad_id,
+                pad_id=chat.tokenizer.pad_id,
                 device=compute.device,
             )
             losses = _losses(batches, dialogues, config, compute, temperature, len(traces))
             num_tokens = sum(len(traces[i].token_ids) for i in teaching)
             trainer.update(list(losses), num_tokens=num_tokens, extra={**told, "rollout_seconds": seconds})
-            engine.update_weights(trainer.step)
     return trainer
 
 

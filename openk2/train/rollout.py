@@ -15,10 +15,44 @@ import torch
 from torch import Tensor
 
 from openk2.agent import Budget, run_episode
+from openk2.engine.config import EngineConfig
+from openk2.engine.engine import Engine
+from openk2.model.transformer import Transformer
 from openk2.schema import Env, Policy, Sampling, Task, Trace
 from openk2.text.chat import ChatFormat
 from openk2.text.packing import pack
 from openk2.train.step import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """How to play a step's prompts: everything but the model and the prompts, so that any process can."""
+
+    chat: ChatFormat
+    engine: EngineConfig
+    make_env: Callable[[str], Env]
+    rollouts_per_prompt: int
+    seed: int
+    sampling: Sampling
+    budget: Budget
+    weight_version: int
+    stop_ids: frozenset[int] | None = None
+
+    def play(self, model: Transformer, items: Sequence[Task]) -> list[list[Trace]]:
+        """Sample from ``model`` as it is: a group of traces for each task. The engine's memory lasts as long as this."""
+        engine = Engine(model, self.chat, self.engine, stop_ids=self.stop_ids)
+        engine.update_weights(self.weight_version)
+        groups = roll_out(
+            engine,
+            self.make_env,
+            items,
+            rollouts_per_prompt=self.rollouts_per_prompt,
+            seed=self.seed,
+            sampling=self.sampling,
+            budget=self.budget,
+            chat=self.chat,
+        )
+        return asyncio.run(groups)
 
 
 async def roll_out(

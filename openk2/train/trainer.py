@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import torch
+
 from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
 from openk2.optim.schedule import learning_rate
@@ -78,7 +80,7 @@ class Trainer:
         if found:
             self._load(found[-1])
             self._say(f"{self.name}: resuming after step {self.step} of {self.num_steps} ({found[-1]})")
-        self._replicas = Replicas(self.model)
+        self.replicas = Replicas(self.model)
         self._log = MetricsLog(self.folder, from_step=self.step)
         self._interrupt = Interrupt(lambda: self._say(f"{self.name}: ending this step; Ctrl-C again stops at once"))
         self._interrupt.__enter__()
@@ -88,17 +90,18 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         self._interrupt.__exit__()
         self._log.close()
-        self._replicas.close()
+        self.replicas.close()
 
     def update(
         self, losses: Sequence[Loss], *, num_tokens: int, extra: Mapping[str, float] | None = None
     ) -> dict[str, float]:
         """Take one step on these micro-batches; log it; save when due. ``num_tokens`` went through the model."""
+        self._move_optimizer(next(self.model.parameters()).device)
         self.tokens += num_tokens
         factor = learning_rate(self.config.schedule, tokens=self.tokens, progress=(self.step + 0.5) / self.num_steps)
         try:
             metrics = training_step(
-                self._replicas, self.optimizer, losses, lr_factor=factor, balance_rate=self.config.balance_rate
+                self.replicas, self.optimizer, losses, lr_factor=factor, balance_rate=self.config.balance_rate
             )
         except NonFiniteLossError as error:
             found = checkpoints(self.folder / "checkpoints")
@@ -126,6 +129,20 @@ class Trainer:
         if self._interrupt.asked:
             raise KeyboardInterrupt
         return row
+
+    def sleep(self) -> None:
+        """Give memory to the engine on the same device (K2 §3.3): gradients go, the optimizer's state moves to the host.
+
+        The next ``update`` brings it back.
+        """
+        self.replicas.sleep()
+        self._move_optimizer(torch.device("cpu"))
+
+    def _move_optimizer(self, device: torch.device) -> None:
+        for state in self.optimizer.state.values():
+            for kind, value in state.items():
+                if kind != "step":  # a counter, read on the host
+                    state[kind] = value.to(device)
 
     def save(self) -> Path:
         """A checkpoint of everything the next step depends on."""

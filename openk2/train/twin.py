@@ -1,4 +1,7 @@
-"""A model in another process: the weights and gradients lie in memory that both map, the rest goes through a pipe."""
+"""A model in another process: the weights and gradients lie in memory that both map, the rest goes through a pipe.
+
+Between micro-batches the same process samples (K2 §3.3, colocated): ``ask`` runs any function of the model there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
 from multiprocessing.connection import Connection
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +31,8 @@ from openk2.optim.qk_clip import forget
 # It travels between processes: a module's function with its arguments bound, no lambda.
 Loss = Callable[[Transformer], tuple[Tensor, Mapping[str, float]]]
 Told = tuple[float, Mapping[str, float]]
+R = TypeVar("R")
+Question = Callable[[Transformer], R]
 
 SECONDS_TO_END = 10.0
 _ALIGNMENT = 64
@@ -64,13 +69,13 @@ class Twin:
 
     def begin(self, losses: Sequence[Loss], threads: int) -> None:
         """Let it work on these with the weights as they are now."""
-        for place, tensor in zip(self._shared.weights, _weights(self._model), strict=True):
-            place.copy_(tensor.detach())
+        self._share_weights()
         self._tell(_Work(self._model.training, threads, losses))
 
     def finish(self) -> list[Told]:
         """Wait for it; add its gradients to the model's, and its layers' counters to theirs."""
         result = self._hear()
+        assert isinstance(result, _Result)
         gradients = zip(self._model.parameters(), self._shared.gradients, result.has_grad, strict=True)
         for parameter, gradient, has_grad in gradients:
             if has_grad:
@@ -80,6 +85,21 @@ class Twin:
         for attention, seen_H in zip(self._model.attentions(), result.max_logits, strict=True):
             torch.maximum(attention.max_logits_H, seen_H, out=attention.max_logits_H)
         return result.told
+
+    def ask(self, question: Question[Any], threads: int) -> None:
+        """Let it answer with the weights as they are now; ``answer`` waits for that."""
+        self._share_weights()
+        self._tell(_Ask(threads, question))
+
+    def answer(self) -> Any:
+        """What it was asked for."""
+        told = self._hear()
+        assert isinstance(told, _Answer)
+        return told.value
+
+    def sleep(self) -> None:
+        """Give back the memory of the gradients; the next micro-batch takes it again."""
+        self._shared.drop_gradients()
 
     def close(self) -> None:
         """Let it end: it does once nobody can ask it any more."""
@@ -95,13 +115,17 @@ class Twin:
         self._process.kill()
         self.close()
 
-    def _tell(self, what: _Work | Transformer) -> None:
+    def _share_weights(self) -> None:
+        for place, tensor in zip(self._shared.weights, _weights(self._model), strict=True):
+            place.copy_(tensor.detach())
+
+    def _tell(self, what: _Work | _Ask | Transformer) -> None:
         try:
             _send(self._connection, what)
         except ConnectionError as error:
             raise self._ended() from error
 
-    def _hear(self) -> _Result:
+    def _hear(self) -> _Result | _Answer:
         # A micro-batch may take any time. A process that is gone has closed its end.
         try:
             answer = _receive(self._connection)
@@ -109,7 +133,7 @@ class Twin:
             raise self._ended() from error
         if isinstance(answer, _Failure):
             raise RuntimeError(f"in the process that trains beside this one:\n{answer.traceback}")
-        assert isinstance(answer, _Result)
+        assert isinstance(answer, _Result | _Answer)
         return answer
 
     def _ended(self) -> RuntimeError:
@@ -133,6 +157,17 @@ class _Result:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ask:
+    threads: int
+    question: Question[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class _Failure:
     traceback: str
 
@@ -148,9 +183,14 @@ def serve(connection_fd: int, memory_fd: int) -> None:
         for tensor, place in zip(_weights(model), shared.weights, strict=True):
             tensor.data = place
         while True:
-            work: _Work = _receive(connection)
+            work: _Work | _Ask = _receive(connection)
             try:
-                answer: _Result | _Failure = _answer(model, shared, work)
+                answer: _Result | _Answer | _Failure
+                if isinstance(work, _Ask):
+                    torch.set_num_threads(work.threads)
+                    answer = _Answer(work.question(model))
+                else:
+                    answer = _gradients(model, shared, work)
             except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
                 answer = _Failure(traceback.format_exc())
             _send(connection, answer)
@@ -158,7 +198,7 @@ def serve(connection_fd: int, memory_fd: int) -> None:
         return
 
 
-def _answer(model: Transformer, shared: _Shared, work: _Work) -> _Result:
+def _gradients(model: Transformer, shared: _Shared, work: _Work) -> _Result:
     torch.set_num_threads(work.threads)
     model.train(work.training).zero_grad(set_to_none=True)
     for router in model.routers():
@@ -186,12 +226,20 @@ class _Shared:
         ends = list(accumulate(-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in like))
         if create:
             os.ftruncate(memory_fd, ends[-1])
-        block = torch.frombuffer(mmap.mmap(memory_fd, ends[-1]), dtype=torch.uint8)
+        self._memory = mmap.mmap(memory_fd, ends[-1])
+        self._gradients_begin = ends[len(weights) - 1]
+        block = torch.frombuffer(self._memory, dtype=torch.uint8)
         places = [
             block[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
             for tensor, start in zip(like, [0, *ends[:-1]], strict=True)
         ]
         self.weights, self.gradients = places[: len(weights)], places[len(weights) :]
+
+    def drop_gradients(self) -> None:
+        """Hand the gradients' pages back to the system, where it takes them; they read as zeros from then on."""
+        begin = -(-self._gradients_begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_REMOVE") and begin < len(self._memory):
+            self._memory.madvise(mmap.MADV_REMOVE, begin, len(self._memory) - begin)
 
 
 def _send(connection: Connection, what: object) -> None:

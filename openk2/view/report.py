@@ -43,6 +43,7 @@ CHARTS = (
     Chart("Largest attention logit", "max_logit", from_zero=True),
     Chart("Largest attention logit, a line for each layer", "max_logit/", from_zero=True),
     Chart("Heads clipped by QK-Clip", "clipped_heads", from_zero=True),
+    Chart("γ of the head that QK-Clip scaled most", "min_gamma", from_zero=True),
     Chart("Expert load, max over mean", "expert_load", noisy=True),
     Chart("Response length, tokens", "response_tokens", noisy=True),
     Chart("Groups with mixed reward", "mixed_groups", noisy=True, from_zero=True),

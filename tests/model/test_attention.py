@@ -21,15 +21,20 @@ class MinimalCache:
     """All latents so far, one sequence a row."""
 
     def __init__(self):
-        self.latents = {}
+        self.latents = []
 
-    def extend(self, layer, latent_BTL):
-        past = self.latents.get(layer)
-        seen = latent_BTL if past is None else torch.cat((past, latent_BTL), dim=1)
-        self.latents[layer] = seen
-        new, total = latent_BTL.shape[1], seen.shape[1]
-        mask = torch.ones(new, total, dtype=torch.bool).tril(total - new)
-        return seen, mask.expand(len(seen), -1, -1)
+    def write(self, layer, latent_BTL):
+        self.latents.append(latent_BTL)
+
+    def read(self, layer):
+        latent_BSL = torch.cat(self.latents, dim=1)
+        num_new, num_seen = self.latents[-1].shape[1], latent_BSL.shape[1]
+        bias_TS = latent_BSL.new_full((num_new, num_seen), -torch.inf).triu_(num_seen - num_new + 1)
+        return latent_BSL, bias_TS.expand(len(latent_BSL), -1, -1)
+
+    @property
+    def fresh(self):
+        return len(self.latents) == 1
 
 
 def attention(seed=0):

@@ -250,6 +250,8 @@ def test_learning_rates_scale_from_their_peaks_and_torch_schedulers_work():
 def test_refusals():
     with pytest.raises(ValueError, match=r"QK-Clip is on \(tau = 100\) but no module of Linear"):
         MuonClip.for_model(nn.Linear(4, 4), OptimConfig())
+    with pytest.raises(ValueError, match=r"QK-Clip is on \(tau = 100\) but there is no attention to clip"):
+        MuonClip(nn.Linear(4, 4).parameters())
     with pytest.raises(ValueError, match="not both: lr"):
         MuonClip.for_model(nn.Linear(4, 4), OptimConfig(), lr=1.0)
     with pytest.raises(ValueError, match="has no parameter that takes a gradient"):
@@ -299,8 +301,6 @@ def test_groups_given_by_hand_and_added_later_equal_those_of_a_model():
             optimizer.step()
     for name, parameter in by_model.named_parameters():
         assert torch.equal(parameter, by_hand.get_parameter(name)), name
-    with pytest.raises(ValueError, match="algorithm is 'muon' or 'adamw', not 'adam'"):
-        second.add_param_group({"params": [torch.ones(2, 2, requires_grad=True)], "algorithm": "adam"})
 
 
 def test_a_group_keeps_its_own_settings():
@@ -488,3 +488,37 @@ def test_it_refuses_to_be_copied():
     optimizer = MuonClip.for_model(Small())
     with pytest.raises(TypeError, match="load its state_dict"):
         copy.deepcopy(optimizer)
+
+
+def test_what_was_unfrozen_or_added_later_is_missed_by_name():
+    """Silently never trained, otherwise."""
+    model = Small()
+    model.down.requires_grad_(False)
+    optimizer = MuonClip.for_model(model)
+    give_gradients(model, 0)
+    optimizer.step()  # frozen still: what its gradient says is nobody's matter
+    model.down.requires_grad_()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="parameter down has a gradient but was frozen or not there"):
+        optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    optimizer.add_param_group({"params": [("down", model.down)]})
+    optimizer.step()
+    assert not torch.equal(model.down, before["down"])
+    model.late = nn.Linear(4, 4)
+    optimizer.step()  # without a gradient it is not trained yet
+    give_gradients(model, 1)
+    with pytest.raises(ValueError, match=r"parameter late\.weight has a gradient"):
+        optimizer.step()
+
+
+def test_a_sparse_gradient_is_refused_by_name():
+    model = nn.Sequential(nn.Embedding(8, 4, sparse=True), nn.Linear(4, 2))
+    by_hand = [{"params": model[1].parameters(), "algorithm": "adamw"}, {"params": [model[0].weight]}]
+    optimizers = {"0.weight": MuonClip.for_model(model, tau=None), "2": MuonClip(by_hand, tau=None)}
+    model(torch.tensor([1, 2])).sum().backward()
+    before = model[1].weight.detach().clone()
+    for name, optimizer in optimizers.items():
+        with pytest.raises(ValueError, match=rf"gradient of parameter {name} \[8, 4\] in group 1 is sparse: .* dense"):
+            optimizer.step()
+    assert torch.equal(model[1].weight, before)

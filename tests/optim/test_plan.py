@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from openk2.optim.muonclip import MuonClip
 from openk2.optim.plan import plan
 
 
@@ -85,3 +86,14 @@ def test_a_plan_prints_as_a_table():
     first, second = str(plan(model, "piece")).splitlines()
     assert re.split(" {2,}", first) == ["experts", "3×6×4", "muon", "gate 3·3×4, up 3·3×4", "role experts"]
     assert second.split() == ["norm", "4", "adamw", "fewer", "than", "two", "dimensions"]
+
+
+def test_a_convolution_is_no_stack_of_small_matrices():
+    convolution = nn.Conv2d(8, 16, 3)
+    said = r"role matrix wants \[out, in\] or \[stack, out, in\], its shape is \[16, 8, 3, 3\]; give a convolution to AdamW"
+    with pytest.raises(ValueError, match=said):
+        MuonClip([convolution.weight], tau=None)
+    with pytest.raises(ValueError, match=said):
+        plan(convolution, "piece", {"weight": "matrix"})
+    experts = {row.name: row.matrices for row in plan(convolution, "piece", {"weight": "experts"})}
+    assert experts["weight"] == "128·3×3"

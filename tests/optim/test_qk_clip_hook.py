@@ -46,9 +46,24 @@ def test_leaving_the_block_ends_the_clip():
 
 
 def test_two_clips_of_one_model_are_refused():
-    module = make("mha")
-    with pytest.raises(ValueError, match="clips already: make it with tau=None"):
-        QKClip(module, MuonClip.for_model(module))
+    """They would take each other's maxima, whichever optimizers they follow."""
+    model = nn.Sequential(make("mha"), make("gqa"))
+    first, second = (torch.optim.AdamW(model.parameters()) for _ in range(2))
+    muonclip = MuonClip.for_model(model)
+    for optimizer in (muonclip, first):
+        with pytest.raises(ValueError, match="a MuonClip clips this Sequential already: make it with tau=None"):
+            QKClip(model, optimizer)
+    del muonclip, optimizer
+    with QKClip(model, first):
+        with pytest.raises(ValueError, match=r"a QKClip clips this Sequential already: remove\(\) that one first"):
+            QKClip(model, first)
+        with pytest.raises(ValueError, match="a QKClip clips this MHA already"):
+            QKClip(model[1], second)
+        with pytest.raises(ValueError, match="QKClip clips this attention already: set tau to none"):
+            MuonClip.for_model(model)
+        MuonClip.for_model(model, tau=None)
+    QKClip(copy.deepcopy(model), first)
+    QKClip(model, second)
 
 
 def test_a_model_with_nothing_to_clip_is_refused():

@@ -53,6 +53,10 @@ class BeginEnv:
         raise NotImplementedError
 
 
+def begin_env(_: str) -> BeginEnv:
+    return BeginEnv()
+
+
 def make_chat() -> ChatFormat:
     texts = [f"say {i} again {i + 1}" for i in range(50)]
     return ChatFormat(Tokenizer.train(texts, TokenizerConfig(vocab_size=VOCAB, splitting="copy")))

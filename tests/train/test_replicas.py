@@ -95,3 +95,59 @@ def dying(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
 def test_a_killed_process_is_an_error_and_no_wait(model: Transformer, losses: Sequence[Loss]) -> None:
     with Replicas(model, 2) as replicas, pytest.raises(RuntimeError, match="exit code -9"):
         replicas.accumulate([losses[0], dying])
+
+
+def sums_and_process(model: Transformer, items: Sequence[int]) -> list[tuple[int, float, int]]:
+    """What each item became, under the weights of the moment, and where."""
+    total = float(sum(parameter.detach().sum() for parameter in model.parameters()))
+    return [(item * item, total, os.getpid()) for item in items]
+
+
+def refuse(_: Transformer, items: Sequence[int]) -> list[int]:
+    if 3 in items:
+        raise ValueError("three is too many")
+    return list(items)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_work_is_shared_out_and_comes_back_in_order(model: Transformer, count: int) -> None:
+    with Replicas(model, 3) as replicas:
+        for _ in range(2):
+            results = replicas.share_out(sums_and_process, range(count))
+            assert [square for square, _, _ in results] == [item * item for item in range(count)]
+            assert len({process for _, _, process in results}) == min(count, 3)
+            assert len({total for _, total, _ in results}) <= 1
+            with torch.no_grad():
+                next(iter(model.parameters())).add_(1.0)  # the others see it the next time
+
+
+def test_work_that_fails_elsewhere_is_raised_here(model: Transformer) -> None:
+    with Replicas(model, 2) as replicas:
+        with pytest.raises(RuntimeError, match="three is too many"):
+            replicas.share_out(refuse, range(4))
+        assert replicas.share_out(refuse, range(3)) == [0, 1, 2]
+
+
+def test_sleep_gives_memory_back_and_changes_nothing(model: Transformer, losses: Sequence[Loss]) -> None:
+    def shared_bytes() -> int:
+        """Memory behind what both processes map; pages nobody touched do not count."""
+        total, ours = 0, False
+        with open("/proc/self/smaps") as maps:
+            for line in maps:
+                if "-" in line.split()[0]:
+                    ours = "memfd:openk2" in line
+                elif ours and line.startswith("Rss:"):
+                    total += int(line.split()[1]) * 1024
+        return total
+
+    with Replicas(model, 2) as replicas:
+        expected, _ = replicas.accumulate(losses)
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        awake = shared_bytes()
+        replicas.sleep()
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert shared_bytes() < 0.7 * awake  # the weights stay, their gradients go
+        loss, _ = replicas.accumulate(losses)
+        assert loss == expected
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            assert torch.equal(parameter.grad, gradient)

@@ -15,7 +15,7 @@ from openk2.train.config import RLConfig
 from openk2.train.metrics import read_metrics
 from openk2.train.rl import PromptSource, reinforce
 from openk2.train.step import Compute
-from tests.train.episodes import BeginEnv, make_agent, make_chat
+from tests.train.episodes import STOPS, BeginEnv, begin_env, make_agent, make_chat
 
 CPU = Compute(torch.device("cpu"))
 
@@ -38,10 +38,9 @@ def rewards(folder: Path, objective: str, steps: int) -> list[float]:
     chat = make_chat()
     model, engine = make_agent(chat)
     reinforce(
-        folder, model, chat, engine, prompts(), lambda _: BeginEnv(), None, config(objective, steps), CPU,
-        say=lambda _: None,
+        folder, model, chat, engine.config, prompts(), begin_env, None, config(objective, steps), CPU,
+        stop_ids=STOPS, say=lambda _: None,
     )  # fmt: skip
-    assert engine.weight_version == steps
     return [row["reward"] for row in read_metrics(folder / "metrics.jsonl")]
 
 
@@ -50,6 +49,26 @@ def test_what_is_rewarded_becomes_frequent(tmp_path: Path, objective: str) -> No
     found = rewards(tmp_path, objective, 40)
     assert sum(found[:4]) / 4 < 0.3
     assert sum(found[-4:]) / 4 > 0.8
+
+
+def test_two_processes_play_and_train_and_repeat_themselves(tmp_path: Path) -> None:
+    """Rollouts are shared out as micro-batches are; the same command gives the same numbers."""
+    found = []
+    for name in ("once", "again"):
+        chat = make_chat()
+        model, engine = make_agent(chat)
+        torch.set_num_threads(2)
+        try:
+            reinforce(
+                tmp_path / name, model, chat, engine.config, prompts(), begin_env, None, config("token", 6), CPU,
+                stop_ids=STOPS, say=lambda _: None,
+            )  # fmt: skip
+        finally:
+            torch.set_num_threads(1)
+        rows = read_metrics(tmp_path / name / "metrics.jsonl")
+        found.append([(row["reward"], row["response_tokens"], row["loss"]) for row in rows])
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
 
 
 def test_the_metrics_describe_the_rollouts(tmp_path: Path) -> None:
@@ -76,8 +95,8 @@ def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
         model, engine = make_agent(chat, seed)
         try:
             reinforce(
-                tmp_path / "cut", model, chat, engine, prompts(), lambda _: BeginEnv(), None, settings, CPU,
-                on_metrics=on_metrics, say=lambda _: None,
+                tmp_path / "cut", model, chat, engine.config, prompts(), begin_env, None, settings, CPU,
+                stop_ids=STOPS, on_metrics=on_metrics, say=lambda _: None,
             )  # fmt: skip
         except KeyboardInterrupt:
             assert seed == 0

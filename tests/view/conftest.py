@@ -87,6 +87,7 @@ def write_metrics(path: Path, stage: str, rng: random.Random) -> None:
                 else 96 + rng.random(),
                 "clipped_heads": max(0, round(9 * math.sin(3 * (done - 0.5)))) if stage == "pretrain" else 0,
                 "num_heads": 24,
+                "min_gamma": 1 - 0.3 * done,
                 **{f"max_logit/layer {layer}": 10 + layer + 50 * done for layer in range(3)},
                 "expert_load": 1.25 + 2.4 * math.exp(-9 * done) + 0.1 * rng.random(),
             }

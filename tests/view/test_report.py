@@ -59,12 +59,13 @@ def test_the_page_holds_every_part(page: Page, whole_run: Path) -> None:
         for rate in stages.values():
             assert percent(rate["pass_at_1"]) in page.text
     assert "Largest attention logit" in page.text
+    assert "γ of the head that QK-Clip scaled most" in page.text
     assert "9 of 24" in page.text  # clipped heads
     assert "51 s of 45 s" in page.text  # a stage over its budget
     assert "24,000" in page.text  # the funnel's end
     assert "Judge: missed told 2,107" in page.text
     assert "Bits per byte, held out, Supervised fine-tuning 1.931" in page.text
-    assert page.tags.count("svg") == 6 + 6 + 12
+    assert page.tags.count("svg") == 7 + 7 + 13
     assert page.tags.count("article") > 12
 
 
@@ -113,7 +114,7 @@ def test_what_a_trajectory_says_is_escaped(new_run: Callable[..., Path], tmp_pat
 def test_a_run_with_only_pretraining_has_only_that(new_run: Callable[..., Path], tmp_path: Path) -> None:
     page = Page(write_report(new_run(tmp_path / "young", stages=("pretrain",))).read_text())
     assert "A run through pre-training." in page.text
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 7
     for part in ("Results", "Episodes", "By kind", "Time", "Fine-tuning"):
         assert part not in page.text
 
