@@ -94,6 +94,25 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
     sub.add_argument("to", type=Path, metavar="DIR", help="where to put config, tokenizer and safetensors")
 
+    sub = verbs.add_parser("serve", help="answer over HTTP, in OpenAI's words, with a page to talk to the model")
+    sub.set_defaults(verb=serve, stage="serve")
+    sub.add_argument(
+        "folder", type=Path, metavar="RUN|HF_DIR", help="a run's folder, or a model in Hugging Face layout"
+    )
+    sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
+    sub.add_argument("--port", type=int, default=8000, metavar="N", help="port; 0 takes any free one (default 8000)")
+    sub.add_argument("--api-key-file", type=Path, metavar="FILE", help="a file with the key clients have to send")
+    for name, value, words in (
+        ("max-rows", 32, "answers sampled at once"),
+        ("max-context", None, "tokens of a prompt and its answer (default: the model's, at most 8192)"),
+        ("cache-tokens", None, "tokens cached in all (default: room for as many full contexts as rows)"),
+        ("max-queue", 256, "answers that may wait; more get 429"),
+        ("request-seconds", 600, "time to answer; later gets 504"),
+        ("drain-seconds", 60, "time that running answers get after SIGTERM"),
+    ):
+        default = "" if value is None else f" (default {value})"
+        sub.add_argument(f"--{name}", type=int, default=value, metavar="N", help=words + default)
+
     sub = verbs.add_parser("study", help="measure a claim of the paper again, at a size that a laptop holds")
     sub.set_defaults(verb=study, stage="study")
     sub.add_argument("name", choices=["stability"], help="stability: does QK-Clip keep attention logits bounded?")
@@ -161,6 +180,20 @@ def export(args: argparse.Namespace) -> None:
     from openk2 import pipeline
 
     pipeline.export(args.folder, args.to)
+
+
+def serve(args: argparse.Namespace) -> None:
+    """The model, over HTTP."""
+    key = None if args.api_key_file is None else args.api_key_file.read_text(encoding="utf-8").strip()
+    if key == "":
+        raise ValueError(f"{args.api_key_file} is empty: it should hold the key")
+    from openk2 import pipeline
+    from openk2.engine.server.config import ServerConfig
+
+    limits = {name: getattr(args, name) for name in ("max_queue", "request_seconds", "drain_seconds")}
+    config = ServerConfig(host=args.host, port=args.port, api_key=key, **limits)
+    engine = {name: getattr(args, name) for name in ("max_rows", "max_context", "cache_tokens")}
+    pipeline.serve(args.folder, config, **engine)
 
 
 def study(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from openk2.pipeline.chat import chat
 from openk2.pipeline.export import export
+from openk2.pipeline.serve import serve
 from openk2.pipeline.stages import run, run_stage
 
-__all__ = ["chat", "export", "run", "run_stage"]
+__all__ = ["chat", "export", "run", "run_stage", "serve"]

@@ -99,11 +99,11 @@ class ChatFormat:
             if token_id in (self._call_begin, self._section_begin, self._section_end):
                 flush()
                 if call is not None:
-                    calls.append(_read_call(call, closed=False))
+                    calls.append(read_call(call, closed=False))
                 call = [] if token_id == self._call_begin else None
             elif token_id == self._call_end and call is not None:
                 flush()
-                calls.append(_read_call(call, closed=True))
+                calls.append(read_call(call, closed=True))
                 call = None
             elif token_id == self._argument_begin and in_id:
                 flush()
@@ -111,7 +111,7 @@ class ChatFormat:
                 run.append(token_id)
         flush()
         if call is not None:
-            calls.append(_read_call(call, closed=False))
+            calls.append(read_call(call, closed=False))
         return Message("assistant", "".join(content), calls)
 
     def _to_ids(self, pieces: Sequence[_Piece]) -> Encoded:
@@ -177,18 +177,24 @@ def _calls(calls: Sequence[ToolCall]) -> list[_Piece]:
     return [*pieces, _Piece(names.SECTION_END, special=True, loss=True)]
 
 
-def _read_call(texts: Sequence[str], *, closed: bool) -> ToolCall:
-    """A call from its id and, where it got that far, its arguments."""
-    call_id, arguments = texts[0], "".join(texts[1:])
+def call_name(call_id: str) -> str | None:
+    """The tool that ``functions.NAME:IDX`` names; None for any other text."""
     match = _CALL_ID.fullmatch(call_id)
+    return match[1] if match else None
+
+
+def read_call(texts: Sequence[str], *, closed: bool) -> ToolCall:
+    """A call from its id and, where it got that far, the parts of its arguments; what is wrong is its ``error``."""
+    call_id, arguments = texts[0], "".join(texts[1:])
+    name = call_name(call_id)
     error: CallError | None
     if not closed:
         error = CallError.TRUNCATED
-    elif match is None:
+    elif name is None:
         error = CallError.BAD_ID
     else:
         error = _arguments_error(arguments)
-    return ToolCall(call_id, match[1] if match else call_id, arguments, error)
+    return ToolCall(call_id, call_id if name is None else name, arguments, error)
 
 
 def _arguments_error(arguments: str) -> CallError | None:

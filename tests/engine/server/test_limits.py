@@ -1,0 +1,208 @@
+"""What is refused, in which words, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from openk2.engine.server.vocabulary import Vocabulary
+from openk2.model.transformer import Transformer
+from openk2.text.chat import ChatFormat
+from tests.engine.server.conftest import Running, make_engine
+
+KEY = "sesame-é"
+CHAT: Any = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+TEXT: Any = {"model": "tiny", "prompt": "hi", "max_tokens": 4}
+NOTE: Any = {"type": "function", "function": {"name": "note", "parameters": {"type": "nope"}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param", "code"),
+    [
+        ("chat/completions", {**CHAT, "model": "gpt-4"}, 404, "model", "model_not_found"),
+        ("completions", {**TEXT, "model": "gpt-4"}, 404, "model", "model_not_found"),
+        ("completions", {**TEXT, "prompt": "x" * 9000}, 400, None, "context_length_exceeded"),
+        ("chat/completions", {**CHAT, "messages": [{"role": "user", "content": "é" * 9000}]}, 400, None,
+         "context_length_exceeded"),
+        ("completions", {**TEXT, "prompt": [607, 608]}, 400, "prompt", None),
+        ("completions", {**TEXT, "prompt": []}, 400, "prompt", None),
+        ("completions", {**TEXT, "prompt": ""}, 400, "prompt", None),
+        ("completions", {**TEXT, "suffix": "end"}, 400, "suffix", None),
+        ("completions", {**TEXT, "max_tokens": 0}, 400, "max_tokens", None),
+        ("completions", {**TEXT, "n": 10**9}, 400, "n", None),
+        ("completions", {**TEXT, "n": 10**30}, 400, "n", None),
+        ("chat/completions", {**CHAT, "n": 0}, 400, "n", None),
+        ("chat/completions", {**CHAT, "temperature": "hot"}, 400, "temperature", None),
+        ("chat/completions", {**CHAT, "presence_penalty": 1}, 400, "presence_penalty", None),
+        ("chat/completions", {**CHAT, "color": "red"}, 400, "color", None),
+        ("chat/completions", {**CHAT, "messages": []}, 400, "messages", None),
+        ("chat/completions", {**CHAT, "messages": [{"role": "bard", "content": "hi"}]}, 400, "messages.0", None),
+        ("chat/completions", {**CHAT, "messages": [{"role": "tool", "content": "", "tool_call_id": "x"}]}, 400,
+         "messages.0.tool_call_id", None),
+        ("chat/completions", {**CHAT, "tool_choice": "required"}, 400, "tool_choice", None),
+        ("chat/completions", {**CHAT, "tool_choice": {"type": "function", "function": {"name": "x"}}}, 400,
+         "tool_choice", None),
+        ("chat/completions", {**CHAT, "tools": [NOTE, NOTE]}, 400, "tools", None),
+        ("chat/completions", {**CHAT, "tools": [NOTE], "tool_choice": "required"}, 400, None, "invalid_schema"),
+        ("chat/completions", {**CHAT, "top_logprobs": 2}, 400, "top_logprobs", None),
+        ("completions", {**TEXT, "prompt": "\ud800"}, 400, "prompt", None),
+        ("nowhere", TEXT, 404, None, None),
+    ],
+)  # fmt: skip
+def test_a_bad_request_is_told_what_is_wrong(
+    server: Running, path: str, body: Any, status: int, param: str | None, code: str | None
+) -> None:
+    response = httpx2.post(f"{server.address}/v1/{path}", content=json.dumps(body), headers=JSON, timeout=30)
+    error = response.json()["error"]
+    assert response.status_code == status, error
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert (error["param"] or "").startswith(param or "")
+    assert error["code"] == code
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"", b"null", b"\xff", b"[" * 100_000, b'{"model": NaN}'])
+def test_a_body_that_is_no_request(server: Running, body: bytes) -> None:
+    response = httpx2.post(server.address + "/v1/completions", content=body, headers=JSON, timeout=30)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_models_health_metrics_and_page(server: Running) -> None:
+    models = httpx2.get(server.address + "/v1/models").json()
+    assert [card["id"] for card in models["data"]] == ["tiny"]
+    assert httpx2.get(server.address + "/v1/models/tiny").json() == models["data"][0]
+    assert httpx2.get(server.address + "/v1/models/other").status_code == 404
+    assert httpx2.get(server.address + "/health").json()["status"] == "ok"
+    server.post("/v1/completions", TEXT)
+    figures = httpx2.get(server.address + "/metrics").text
+    assert 'openk2_requests_total{path="/v1/completions",status="200"}' in figures
+    assert "openk2_running 0.0" in figures
+    assert "openk2_sampled_tokens_total" in figures
+    assert "<title>" in httpx2.get(server.address + "/").text
+
+
+def test_another_name_for_this_machine_is_refused(server: Running) -> None:
+    response = httpx2.get(server.address + "/v1/models", headers={"Host": "evil.example"})
+    assert response.status_code == 400
+
+
+@pytest.fixture(scope="module")
+def strict(model: Transformer, chat_format: ChatFormat, vocabulary: Vocabulary) -> Iterator[Running]:
+    """A server with a key and tight limits."""
+    limits: Any = {"api_key": KEY, "max_queue": 1, "max_body_bytes": 2000, "body_seconds": 0.5, "request_seconds": 1.5}
+    with Running(
+        make_engine(model, chat_format, rows=1, context=2048, stop=frozenset()), vocabulary, **limits
+    ) as running:
+        yield running
+        running.wait_until_idle()
+
+
+BEARER = {"Authorization": f"Bearer {KEY}".encode()}
+
+
+@pytest.mark.parametrize("token", [None, b"Bearer", b"Bearer wrong", KEY.encode(), b"Bearer \xff"])
+def test_without_the_key_nothing_is_answered(strict: Running, token: bytes | None) -> None:
+    headers: Any = {} if token is None else {"Authorization": token}
+    response = httpx2.post(strict.address + "/v1/completions", json=TEXT, headers=headers)
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "invalid_api_key"
+    assert KEY not in response.text
+
+
+def test_with_the_key_it_is(strict: Running) -> None:
+    assert httpx2.post(strict.address + "/v1/completions", json=TEXT, headers=BEARER).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_too_large(strict: Running, chunked: bool) -> None:
+    body = json.dumps({**TEXT, "prompt": "x" * 3000}).encode()
+    content: Any = iter([body[:1500], body[1500:]]) if chunked else body
+    response = httpx2.post(strict.address + "/v1/completions", content=content, headers=BEARER | JSON)
+    assert response.status_code == 413
+
+
+def test_a_body_too_slow(strict: Running) -> None:
+    host, port = strict.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Authorization: Bearer {KEY}\r\nContent-Length: 100\r\n\r\n{{".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+ENDLESS: Any = {"model": "tiny", "prompt": "def", "max_tokens": 2000, "logprobs": 0}
+
+
+def endless(strict: Running, **more: Any) -> httpx2.Response:
+    return httpx2.post(strict.address + "/v1/completions", json=ENDLESS | more, headers=BEARER, timeout=30)
+
+
+def test_what_takes_too_long_is_given_up(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_ending(strict, monkeypatch)
+    assert endless(strict).status_code == 504
+    events = endless(strict, stream=True).text.strip().split("\n\n")
+    assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "timeout"
+    assert events[-1] == "data: [DONE]"
+    strict.wait_until_idle()
+
+
+def test_a_full_queue_says_when_to_come_again(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_ending(strict, monkeypatch)
+    askers = [threading.Thread(target=endless, args=(strict,)) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    strict.wait_for(lambda: strict.served.num_admitted == 2, "one running and one waiting")
+    refused = endless(strict)
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    for asker in askers:
+        asker.join()
+    strict.wait_until_idle()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_its_slot(strict: Running, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    never_ending(strict, monkeypatch)
+    started = time.monotonic()
+    host, port = strict.address.removeprefix("http://").split(":")
+    body = json.dumps({**ENDLESS, "stream": stream})
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"{head}\r\nAuthorization: Bearer {KEY}\r\n\r\n{body}".encode())
+        strict.wait_for(lambda: strict.served.engine.num_running == 1, "the answer to begin")
+    strict.wait_until_idle()
+    assert time.monotonic() - started < strict.config.request_seconds  # not the time limit that freed it
+
+
+def test_a_model_that_breaks_is_said_to(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(strict.served.engine.model, "hidden", broken)
+        for failed in (endless(strict), endless(strict, stream=True)):
+            assert failed.status_code == 503
+            assert "out of luck" in failed.json()["error"]["message"]
+    strict.wait_until_idle()
+    assert httpx2.post(strict.address + "/v1/completions", json=TEXT, headers=BEARER).status_code == 200  # it goes on
+
+
+def never_ending(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow the model down, so that no answer is done within the time limit."""
+    forward = strict.served.engine.model.hidden
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.02)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(strict.served.engine.model, "hidden", slow)
