@@ -37,6 +37,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(INSTALL) $(TORCH) -c constraints.txt
 	@echo "  installing openk2 and what it stands on"
 	@$(INSTALL) -c constraints.txt -e '.[dev]'
+	@echo "  compiling the decoder"
+	@$(PYTHON) -c "from openk2.engine.decoder import warm_up; warm_up()"
 	@touch $@
 	@echo "  done: $$($(PYTHON) -m pip list 2>/dev/null | tail -n +3 | wc -l) packages in $(VENV)"
 
