@@ -17,6 +17,8 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_leng
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Schema = dict[str, Any]
+# Logits divided by less may overflow; a draw this cold is the most probable token anyway.
+_COLDEST = 1e-5
 
 
 class _Body(BaseModel):
@@ -67,9 +69,10 @@ class _Request(_Body):
 
         Stop texts are looked for where text is made, which a model without a chat format can do too.
         """
+        temperature = 1.0 if self.temperature is None else self.temperature
         return [
             Sampling(
-                temperature=1.0 if self.temperature is None else self.temperature,
+                temperature=temperature if temperature >= _COLDEST else 0.0,
                 top_p=1.0 if self.top_p is None else self.top_p,
                 top_k=self.top_k or 0,
                 max_tokens=max_tokens,

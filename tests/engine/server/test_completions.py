@@ -80,6 +80,14 @@ def test_greedy_draws_the_most_probable(client: openai.OpenAI) -> None:
         assert top == {token: logprob}
 
 
+def test_next_to_no_temperature_is_none(client: openai.OpenAI) -> None:
+    cold, colder = (
+        client.completions.create(model="tiny", prompt=PROMPT, max_tokens=8, temperature=temperature).choices[0].text
+        for temperature in (0, 1e-200)
+    )
+    assert cold == colder
+
+
 def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
     asked: Any = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12}
     first, again, other = (client.completions.create(**asked, seed=seed).choices[0].text for seed in (7, 7, 8))
