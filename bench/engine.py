@@ -1,11 +1,12 @@
-"""Sampling on CPU: openk2's engine against transformers' ``generate``, same weights, greedy, 64 + 64 tokens.
+"""Sampling on CPU: openk2's engine against transformers and vLLM, same weights, greedy, 64 + 64 tokens.
 
-Every setting of transformers (expert implementation, threads) is tried on a few tokens first; the best for each batch
-and type runs at full size, alternating with ours. Decoding speed leaves the prompt out: the time for 64 tokens less
+Every setting of a peer (expert implementation, threads) is tried on a few tokens first; the best for each batch and
+type runs at full size, alternating with ours. vLLM needs an environment of its own (bench/vllm_peer.py says how):
+without ``--vllm`` it is left out. Decoding speed leaves the prompt out: the time for 64 tokens less
 the time for one. In float32 both must give the same tokens. Reported: medians over rounds, and the median of the
 per-round ratios. Then the time to the first token of a prompt whose first 512 tokens were met before.
 
-    python -m bench.engine --out results/engine.json
+    python -m bench.engine --vllm VLLM_ENV/bin/python
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import asyncio
 import itertools
 import json
 import statistics
+import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -83,6 +86,25 @@ def theirs(folder: Path, dtype: torch.dtype, experts: str, threads: int) -> Gene
     return generate
 
 
+def vllm(python: str, folder: Path, stack: ExitStack) -> Generate:
+    """VLLM in its own process."""
+    command = [python, "bench/vllm_peer.py", str(folder), "--rows", str(max(BATCHES)), "--context", "256"]
+    process = stack.enter_context(
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked, told = process.stdin, process.stdout
+    stack.callback(asked.close)
+    print(f"vLLM {json.loads(told.readline())['vllm']} is ready", flush=True)
+
+    def generate(prompts_BT: Tensor, num_tokens: int) -> list[list[int]]:
+        print(json.dumps({"prompts": prompts_BT.tolist(), "num_tokens": num_tokens}), file=asked, flush=True)
+        return json.loads(told.readline())
+
+    return generate
+
+
 def seconds_of(generate: Generate, prompts_BT: Tensor, num_tokens: int) -> float:
     """One call."""
     began = time.perf_counter()
@@ -103,37 +125,44 @@ def best_of(settings: dict[str, Generate], prompts_BT: Tensor) -> tuple[str, Gen
     return best, settings[best]
 
 
-def compare(model: Transformer, folder: Path, dtype: torch.dtype, rounds: int) -> list[dict]:
-    """Both engines at every batch size."""
-    our_ways = {f"{threads} threads": ours(model, threads) for threads in THREADS}
-    their_ways = {
+def compare(model: Transformer, folder: Path, dtype: torch.dtype, rounds: int, vllm_way: Generate | None) -> list[dict]:
+    """Every engine at every batch size."""
+    ways = {"openk2": {f"{threads} threads": ours(model, threads) for threads in THREADS}}
+    ways["transformers"] = {
         f"{experts}, {threads} threads": theirs(folder, dtype, experts, threads)
         for experts, threads in itertools.product(EXPERT_IMPLEMENTATIONS, THREADS)
     }
+    if vllm_way is not None:
+        ways["vLLM"] = {"compiled, 2 threads": vllm_way}
     rows = []
     for batch in BATCHES:
         generator = torch.Generator().manual_seed(batch)
         prompts_BT = torch.randint(1, CONFIG.vocab_size, (batch, PROMPT), generator=generator)
-        # A gathered copy of every chosen expert's weights: many GB for the prompts of a batch.
-        possible = {n: way for n, way in their_ways.items() if batch == 1 or "batched" not in n}
-        (our_name, our_way), (their_name, their_way) = best_of(our_ways, prompts_BT), best_of(possible, prompts_BT)
-        pairs = [
-            (decode_seconds(our_way, prompts_BT, ANSWER), decode_seconds(their_way, prompts_BT, ANSWER))
-            for _ in range(rounds)
-        ]
-        same = None
-        if dtype == torch.float32:
-            same = our_way(prompts_BT, ANSWER) == their_way(prompts_BT, ANSWER)
+        chosen: dict[str, tuple[str, Generate]] = {}
+        for engine, settings in ways.items():
+            # A gathered copy of every chosen expert's weights: many GB for the prompts of a batch.
+            chosen[engine] = best_of(
+                {n: w for n, w in settings.items() if batch == 1 or "batched" not in n}, prompts_BT
+            )
+        seconds: dict[str, list[float]] = {engine: [] for engine in chosen}
+        for _ in range(rounds):
+            for engine, (_, way) in chosen.items():
+                seconds[engine].append(decode_seconds(way, prompts_BT, ANSWER))
+        tokens = {engine: way(prompts_BT, ANSWER) for engine, (_, way) in chosen.items()}
         rows.append(
             {
                 "dtype": str(dtype).removeprefix("torch."),
                 "batch": batch,
-                "openk2": our_name,
-                "transformers": their_name,
-                "openk2_tokens_per_second": batch / statistics.median(ours for ours, _ in pairs),
-                "transformers_tokens_per_second": batch / statistics.median(theirs for _, theirs in pairs),
-                "ratio": statistics.median(theirs / ours for ours, theirs in pairs),
-                "same_tokens": same,
+                "setting": {engine: name for engine, (name, _) in chosen.items()},
+                "tokens_per_second": {engine: batch / statistics.median(all_) for engine, all_ in seconds.items()},
+                "times_peer": {
+                    engine: statistics.median(t / o for t, o in zip(all_, seconds["openk2"], strict=True))
+                    for engine, all_ in seconds.items()
+                },
+                # bfloat16 rounds differently in every implementation.
+                "same_tokens": {e: t == tokens["openk2"] for e, t in tokens.items()}
+                if dtype == torch.float32
+                else None,
             }
         )
         print(rows[-1], flush=True)
@@ -176,15 +205,17 @@ def table(results: dict) -> str:
         f"transformers {results['transformers']}, {p['date']}.",
         f"Decoding after {PROMPT} prompt tokens, greedy, {ANSWER} tokens; medians of {results['rounds']} alternating rounds.",
         "",
-        "| type | batch | openk2, tokens/s | transformers, tokens/s | ratio | same tokens |",
+        "| type | batch | engine | tokens/s | openk2 is faster by | same tokens |",
         "|---|---|---|---|---|---|",
     ]
     for row in results["decode"]:
-        same = {None: "", True: "yes", False: "no"}[row["same_tokens"]]
-        lines.append(
-            f"| {row['dtype']} | {row['batch']} | {row['openk2_tokens_per_second']:.0f} ({row['openk2']}) | "
-            f"{row['transformers_tokens_per_second']:.0f} ({row['transformers']}) | {row['ratio']:.1f} | {same} |"
-        )
+        for engine, rate in row["tokens_per_second"].items():
+            ours = engine == "openk2"
+            faster = "" if ours else f"{row['times_peer'][engine]:.1f}"
+            same = "" if ours or row["same_tokens"] is None else ("yes" if row["same_tokens"][engine] else "no")
+            lines.append(
+                f"| {row['dtype']} | {row['batch']} | {engine}, {row['setting'][engine]} | {rate:.0f} | {faster} | {same} |"
+            )
     lines += [
         "",
         f"First token of a prompt of {PREFIX} + {TAIL} tokens: {shared['first_seconds'] * 1e3:.0f} ms; of another with the "
@@ -196,6 +227,7 @@ def table(results: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/engine.json"), help="where to write the JSON")
+    parser.add_argument("--vllm", metavar="PYTHON", help="the Python of an environment with vLLM's CPU build")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds")
     args = parser.parse_args()
     model = Transformer(CONFIG).initialize(0).eval()
@@ -206,10 +238,12 @@ def main() -> None:
         "config": CONFIG.model_dump(),
         "decode": [],
     }
-    with tempfile.TemporaryDirectory() as folder:
-        save_hf(model, Path(folder) / "model", dtype=torch.float32)
-        for dtype in (torch.float32, torch.bfloat16):
-            results["decode"] += compare(model.to(dtype), Path(folder) / "model", dtype, args.rounds)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
+        save_hf(model, folder, dtype=torch.float32)
+        vllm_way = None if args.vllm is None else vllm(args.vllm, folder, stack)
+        results["decode"] += compare(model, folder, torch.float32, args.rounds, vllm_way)
+        results["decode"] += compare(model.bfloat16(), folder, torch.bfloat16, args.rounds, None)
     results["shared_prefix"] = first_token(model.float(), args.rounds)
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     args.out.with_suffix(".md").write_text(table(results))

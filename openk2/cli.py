@@ -220,14 +220,16 @@ def count(args: argparse.Namespace) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
-    """Memory on paper."""
+    """Memory, and the time of a weight update, on paper."""
     recipe = _recipe(args)
     from rich.console import Console
 
+    from openk2.engine.weights.simulate import simulated_table
     from openk2.parallel import plan as planning
 
     layout = planning.Layout(args.pipeline, args.expert, args.data)
     Console().print(planning.table(planning.plan(planning.sizes_of(recipe.model), layout), recipe.name))
+    Console().print(simulated_table(recipe.model, recipe.name))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,6 @@ def simulated_table(config: ModelConfig, title: str, clusters: dict[str, Cluster
 
 
 CLUSTERS = {
-    "256 H800, 8 × 400 Gb/s a node": Cluster(),
-    "the same, broadcast over one 400 Gb/s link": Cluster(network=50e9),
+    "256 H800, 3.2 Tb/s a node": Cluster(),
+    "the same, 400 Gb/s a node": Cluster(network=50e9),
 }
