@@ -18,6 +18,9 @@ from openk2.schema import Sampling
 UInts = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
+# Colder than this no float32 logit has a rival: the draw is the argmax, and logits / T would overflow.
+_GREEDY_BELOW = 1e-5
+
 
 def check(sampling: Sampling) -> None:
     """Raise ValueError, naming the field, where ``sampling`` asks for what cannot be drawn."""
@@ -32,9 +35,9 @@ def check(sampling: Sampling) -> None:
 
 
 def logprobs(logits_BV: Tensor, temperature_B: Floats) -> Tensor:
-    """log-softmax(logits / T), T = 1 where the temperature is 0 (greedy): what a trainer recomputes. [B, V]."""
+    """log-softmax(logits / T), T = 1 where it is all but 0 (greedy): what a trainer recomputes. [B, V]."""
     scaled_BV = logits_BV.float()
-    scale_B = np.where(temperature_B == 0, 1.0, temperature_B)
+    scale_B = np.where(temperature_B < _GREEDY_BELOW, 1.0, temperature_B)
     if (scale_B != 1.0).any():
         scaled_BV = scaled_BV / torch.from_numpy(scale_B).to(scaled_BV).unsqueeze(1)
     return torch.log_softmax(scaled_BV, dim=-1)
@@ -59,12 +62,13 @@ def draw(
         candidates_BV = logprobs_BV.clone()
         for row, mask in allowed.items():
             candidates_BV[row].masked_fill_(~torch.from_numpy(mask).to(logprobs_BV.device), -math.inf)
-    if (temperature_B == 0).all():
+    greedy_B = temperature_B < _GREEDY_BELOW
+    if greedy_B.all():
         tokens_B = candidates_BV.argmax(dim=-1)
     else:
         tokens_B = _draw(candidates_BV, top_p_B, top_k_B, uniforms_B)
-        greedy_B = torch.from_numpy(temperature_B == 0).to(tokens_B.device)
-        tokens_B = torch.where(greedy_B, candidates_BV.argmax(dim=-1), tokens_B)
+        is_greedy_B = torch.from_numpy(greedy_B).to(tokens_B.device)
+        tokens_B = torch.where(is_greedy_B, candidates_BV.argmax(dim=-1), tokens_B)
     chosen_B = logprobs_BV.gather(1, tokens_B.unsqueeze(1)).squeeze(1)
     return tokens_B.cpu().numpy(), chosen_B.cpu().numpy()
 

@@ -88,7 +88,7 @@ def test_only_what_is_allowed_is_drawn_however_improbable() -> None:
 
 def test_greedy_gives_the_argmax_and_its_plain_logprob() -> None:
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
-    tokens, logprobs = draw(logits, [0.999] * 4, temperature=[0.0, 1.0, 0.0, 0.5])
+    tokens, logprobs = draw(logits, [0.999] * 4, temperature=[0.0, 1.0, 1e-208, 0.5])
     assert tokens[[0, 2]].tolist() == logits.argmax(-1)[[0, 2]].tolist()
     torch.testing.assert_close(logprobs[0], logits[0].log_softmax(-1).max())
 

@@ -17,8 +17,6 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_leng
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Schema = dict[str, Any]
-# Logits divided by less may overflow; a draw this cold is the most probable token anyway.
-_COLDEST = 1e-5
 
 
 class _Body(BaseModel):
@@ -72,7 +70,7 @@ class _Request(_Body):
         temperature = 1.0 if self.temperature is None else self.temperature
         return [
             Sampling(
-                temperature=temperature if temperature >= _COLDEST else 0.0,
+                temperature=temperature,
                 top_p=1.0 if self.top_p is None else self.top_p,
                 top_k=self.top_k or 0,
                 max_tokens=max_tokens,
