@@ -19,13 +19,16 @@ from openk2.model.config import ModelConfig
 
 
 class LatentPages:
-    """One tensor [N, P + 1, G, L]. The last page takes what padding writes; nobody reads it."""
+    """One tensor [N, P + 2, G, L].
+
+    Of the last two pages one takes what padding writes, and nobody reads it; the other is read where a sequence has no
+    page, and nobody writes it: a masked position still enters a product with weight 0, so it must be a number.
+    """
 
     def __init__(self, model: ModelConfig, config: EngineConfig, *, device: torch.device, dtype: torch.dtype) -> None:
-        self.page_tokens, self.trash_page = config.page_tokens, config.num_pages
+        self.page_tokens, self.trash_page, self.zero_page = config.page_tokens, config.num_pages, config.num_pages + 1
         width = model.kv_lora_rank + model.qk_rope_head_dim
-        shape = (model.num_layers, config.num_pages + 1, config.page_tokens)
-        # Zeros, because a masked position still enters a product with weight 0.
+        shape = (model.num_layers, config.num_pages + 2, config.page_tokens)
         self.latents_NPGL = _lazy_zeros((*shape, width), device, dtype)
         self.experts_NPGK: Tensor | None = None
         if config.record_experts:
@@ -46,11 +49,16 @@ class LatentPages:
         """
         return PagedView(self, pages_BW, cached_B, new_B)
 
+    def clear(self, page: int) -> None:
+        """Wipe a page before it gets a new owner: what it held may be no number."""
+        self.latents_NPGL[:, page] = 0.0
+
     def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """Give page ``target`` the first tokens of page ``source``."""
+        """Give page ``target`` the first tokens of page ``source``, and nothing else; both may be the same."""
         for tensor in (self.latents_NPGL, self.experts_NPGK):
             if tensor is not None:
                 tensor[:, target, :num_tokens] = tensor[:, source, :num_tokens]
+        self.latents_NPGL[:, target, num_tokens:] = 0.0
 
     def read(self, pages: Ints, num_tokens: int) -> Tensor:
         """Latents of a sequence's first tokens, [N, num_tokens, L]."""
@@ -84,7 +92,9 @@ class PagedView:
         page_BT[~is_new_BT] = latents.trash_page
         self._latents = latents
         self._shape = (len(pages_BW), width * page_tokens)
-        self._pages = torch.from_numpy(pages_BW[:, :width].ravel()).to(device)
+        num_pages_B = -(-(cached_B + new_B) // page_tokens)
+        held_BW = np.where(np.arange(width) < num_pages_B[:, None], pages_BW[:, :width], latents.zero_page)
+        self._pages = torch.from_numpy(held_BW.ravel()).to(device)
         self._slots = torch.from_numpy((page_BT * page_tokens + positions_BT % page_tokens).ravel()).to(device)
         self.positions_BT = torch.from_numpy(positions_BT).to(device)
         # On CUDA the kernel without cache is compiled for every shape anew, and reading back is cheap.

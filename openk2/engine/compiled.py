@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def can_compile(model: Transformer) -> bool:
-    """True for float32 weights on a CPU; where numba is missing, says so once."""
-    on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
-    return on_cpu and _has_numba()
+    """True for contiguous float32 weights on a CPU; where numba is missing, says so once."""
+    fits = all(p.device.type == "cpu" and p.dtype == torch.float32 and p.is_contiguous() for p in model.parameters())
+    return fits and _has_numba()
 
 
 def compiled_decoder(model: Transformer) -> Decoder:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from openk2.engine import kernels
+from openk2.engine.compiled import can_compile
 from openk2.engine.pages import Ints
 from openk2.model import rope
 from openk2.model.attention import LatentAttention
@@ -34,9 +35,8 @@ class Decoder:
     """Decodes one token a sequence. Holds views: weights changed in place are seen, replaced ones are not."""
 
     def __init__(self, model: Transformer) -> None:
-        """Raises ValueError for a model that is not whole, in float32 and on a CPU."""
-        if any(p.dtype != torch.float32 or p.device.type != "cpu" or not p.is_contiguous() for p in model.parameters()):
-            raise ValueError("the compiled decoder wants float32 weights on a CPU")
+        """``model`` is whole, and one that ``can_compile``."""
+        assert can_compile(model), "the compiled decoder wants contiguous float32 weights on a CPU"
         assert model.embed_tokens is not None
         assert model.lm_head is not None
         assert model.norm is not None

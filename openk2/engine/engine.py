@@ -60,12 +60,10 @@ class Engine:
             )
         if config.record_experts and not model.config.num_experts:
             raise ValueError("engine.record_experts: this model has no experts")
-        assert model.lm_head is not None
         self.model, self.chat_format, self.config = model, chat_format, config
         if stop_ids is None:
             stop_ids = frozenset() if chat_format is None else chat_format.stop_ids
         self._scheduler = Scheduler(model, config, stop_ids)
-        self._head = model.lm_head
         self._thread = ThreadPoolExecutor(1, "openk2-engine") if threaded else None
         self._generations: dict[Request, Generation] = {}
         self._ticker: asyncio.Task[None] | None = None
@@ -92,7 +90,7 @@ class Engine:
     @property
     def num_waiting(self) -> int:
         """Requests that have no row yet."""
-        return len(self._scheduler.waiting)
+        return self._scheduler.num_waiting
 
     @property
     def num_sampled_tokens(self) -> int:
@@ -152,7 +150,7 @@ class Engine:
             ValueError: a prompt that is empty or longer than ``max_context``, ids out of range, an impossible ``sampling``.
             EngineError: the engine was closed.
         """
-        ids: Ints = np.array(token_ids, dtype=np.int64)
+        ids = self._ids(token_ids)
         self._num_requests += 1
         seed = self._num_requests if sampling.seed is None else sampling.seed % 2**64
         limit = min(len(ids) + sampling.max_tokens, self.config.max_context)
@@ -160,14 +158,22 @@ class Engine:
         return self._start(request)
 
     def resume(self, paused: Paused) -> Generation:
-        """Go on with a paused request: the tokens still to come. Raises as ``submit``."""
-        ids: Ints = np.array(paused.token_ids, dtype=np.int64)
-        limit = min(paused.limit, self.config.max_context)
+        """Go on with a paused request: the tokens still to come. Raises as ``submit``, also for a state that cannot be."""
+        ids = self._ids(paused.token_ids)
+        if not 0 <= paused.num_given <= len(ids):
+            raise ValueError(f"a paused request of {len(ids)} tokens was not given {paused.num_given}")
         request = Request(
-            ids, paused.sampling, paused.seed, limit, paused.num_given, paused.top_logprobs, paused.wants_experts
+            ids,
+            paused.sampling,
+            paused.seed,
+            min(paused.limit, self.config.max_context),
+            paused.num_given,
+            paused.top_logprobs,
+            paused.wants_experts,
         )
-        if paused.weight_version == self.weight_version:
-            request.latents_NTL = paused.latents_NTL
+        if paused.latents_NTL is not None:
+            self._check_latents(paused.latents_NTL, len(ids))
+            request.latents_NTL, request.fingerprint = paused.latents_NTL, paused.fingerprint
         return self._start(request)
 
     def update_weights(self, version: int) -> None:
@@ -185,39 +191,46 @@ class Engine:
     def score(self, sequences: Sequence[Sequence[int]], *, temperature: float = 1.0) -> list[list[float]]:
         """Log-probability of each token but the first, by plain prefill: a forward without cache a sequence.
 
-        Bit for bit what the trainer's own forward gives for the same row.
+        Bit for bit what the trainer's own forward gives for the same row. Raises ValueError for sequences that
+        ``submit`` would refuse, and for a temperature of 0.
         """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0 to score, got {temperature}")
+        for sequence in sequences:
+            self._ids(sequence)
         return self._run(lambda: [self._score(sequence, temperature, 0)[0] for sequence in sequences])
 
     async def score_prompt(self, token_ids: Sequence[int], top_logprobs: int = 0) -> list[Drawn]:
         """``score`` of one prompt with the most probable tokens in each place. Raises as ``submit``."""
-        ids: Ints = np.array(token_ids, dtype=np.int64)
-        self._check(ids)
+        self._ids(token_ids)
 
         def score() -> tuple[list[float], list[list[tuple[int, float]]]]:
             return self._score(token_ids, 1.0, top_logprobs)
 
         if self._thread is None:
-            logprobs, tops = score()
+            logprobs, tops = self._run(score)
         else:
+            self._check_open()
             logprobs, tops = await asyncio.get_running_loop().run_in_executor(self._thread, score)
         return [Drawn(*drawn) for drawn in zip(token_ids[1:], logprobs, tops, strict=True)]
 
     def close(self) -> None:
-        """Stop: whoever waits gets an EngineError, and so does every later call."""
-        self._closed = True
+        """Stop: whoever waits gets an EngineError, and so does every later call but this one."""
+        if self._closed:
+            return
         if self._ticker is not None and not self._ticker.get_loop().is_closed():
             self._ticker.cancel()
         self._ticker = None
         self._fail(EngineError("the engine was closed"))
+        self._closed = True
         if self._thread is not None:
             self._thread.shutdown()
 
     def _start(self, request: Request) -> Generation:
-        if self._closed:
-            raise EngineError("the engine was closed")
+        self._check_open()
         sampler.check(request.sampling)
-        self._check(request.prompt)
+        if request.top_logprobs < 0:
+            raise ValueError(f"top_logprobs must be 0 or more, got {request.top_logprobs}")
         if request.wants_experts and not self.config.record_experts:
             raise ValueError("experts: this engine does not record them; set engine.record_experts")
         if request.sampling.stop:
@@ -225,34 +238,55 @@ class Engine:
                 raise ValueError("sampling.stop: texts need a chat format; this engine was made without one")
             before = request.prompt[request.num_given :].tolist()
             request.stops = StopWatch(self.chat_format.tokenizer, request.sampling.stop, before)
-        generation = Generation(request, lambda: self.weight_version)
+        generation = Generation(request)
         if request.limit <= len(request.prompt):
             request.finish("length", self.weight_version)
             generation.tell()
             return generation
-        self._generations[request] = generation
-        self._scheduler.waiting.append(request)
         self._wake()
+        self._generations[request] = generation
+        self._scheduler.add(request)
         return generation
 
-    def _check(self, ids: Ints) -> None:
-        vocab_size = self.model.config.vocab_size
-        if not len(ids):
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine was closed")
+
+    def _ids(self, token_ids: Sequence[int]) -> Ints:
+        """A prompt as an array. Raises ValueError for what is none."""
+        ids: Ints = np.asarray(token_ids)
+        if not ids.size:
             raise ValueError("the prompt is empty: give at least one token")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ValueError(f"a prompt is a list of token ids, got {ids.dtype} of shape {list(ids.shape)}")
+        ids, vocab_size = ids.astype(np.int64), self.model.config.vocab_size
         if len(ids) > self.config.max_context:
             raise ValueError(f"the prompt has {len(ids)} tokens, engine.max_context is {self.config.max_context}")
         if ids.min() < 0 or ids.max() >= vocab_size:
             raise ValueError(f"token ids must lie in 0..{vocab_size - 1}, got {ids.min()}..{ids.max()}")
+        return ids
+
+    def _check_latents(self, latents_NTL: Tensor, num_tokens: int) -> None:
+        c = self.model.config
+        layers, width = c.num_layers, c.kv_lora_rank + c.qk_rope_head_dim
+        shape = tuple(latents_NTL.shape)
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (layers, width) and shape[1] <= num_tokens
+        if not (fits and latents_NTL.is_floating_point() and latents_NTL.isfinite().all()):
+            raise ValueError(
+                f"paused latents must be finite numbers [{layers}, up to {num_tokens}, {width}], "
+                f"got {latents_NTL.dtype} {list(shape)}"
+            )
 
     def _score(
         self, sequence: Sequence[int], temperature: float, top_logprobs: int
     ) -> tuple[list[float], list[list[tuple[int, float]]]]:
         with self._evaluating():
-            device = self._head.weight.device
+            assert self.model.lm_head is not None
+            device = self.model.lm_head.weight.device
             tokens_T = torch.tensor(sequence, device=device)
             positions_1T = torch.arange(len(sequence), device=device).unsqueeze(0)
             hidden_1TD = self.model.hidden(tokens_T.unsqueeze(0), positions=positions_1T)
-            logits_TV: Tensor = self._head(hidden_1TD[0, :-1]).float()
+            logits_TV: Tensor = self.model.lm_head(hidden_1TD[0, :-1]).float()
             logprobs_TV = (logits_TV / temperature).log_softmax(dim=-1)
             tops = [sampler.most_probable(row_V, top_logprobs) if top_logprobs else [] for row_V in logprobs_TV]
             return logprobs_TV.gather(1, tokens_T[1:, None]).squeeze(1).tolist(), tops
@@ -261,14 +295,18 @@ class Engine:
 
     def _run(self, call: Callable[[], T]) -> T:
         """Do something between two steps."""
+        self._check_open()
         return call() if self._thread is None else self._thread.submit(call).result()
 
     def _wake(self) -> None:
         """Have a task of the running loop tick. One that an ended loop left behind is replaced."""
         loop = asyncio.get_running_loop()
         ticker = self._ticker
-        if ticker is not None and not ticker.done() and ticker.get_loop() is loop:
-            return
+        if ticker is not None and not ticker.done():
+            if ticker.get_loop() is loop:
+                return
+            if ticker.get_loop().is_running():
+                raise EngineError("another event loop uses this engine at the moment")
         self._drop_stranded(loop)
         self._ticker = loop.create_task(self._tick_while_needed())
         self._ticker.add_done_callback(self._ticked)

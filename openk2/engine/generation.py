@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from openk2.engine.request import Drawn, Paused, Request
 from openk2.schema import Sampled
@@ -12,8 +12,8 @@ from openk2.schema import Sampled
 class Generation:
     """What ``Engine.submit`` returns. Belongs to the event loop it was made in."""
 
-    def __init__(self, request: Request, weight_version: Callable[[], int]) -> None:
-        self._request, self._weight_version = request, weight_version
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._news = asyncio.Event()
         self._done: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
 
@@ -28,7 +28,7 @@ class Generation:
         return self._request.num_cached
 
     async def __aiter__(self) -> AsyncIterator[Drawn]:
-        """Each token as it is drawn, from the first; ends with the request. Raises EngineError when the engine fails."""
+        """Each token as it is drawn, from the first; ends with the request. Raises as ``result``."""
         seen = 0
         while True:
             self._news.clear()
@@ -41,7 +41,11 @@ class Generation:
             await self._news.wait()
 
     async def result(self) -> Sampled:
-        """Wait for the end. Raises EngineError when the engine fails. If the waiting task is cancelled, so is the request."""
+        """Wait for the end. If the waiting task is cancelled, so is the request.
+
+        Raises EngineError when the engine fails, FloatingPointError when the logits are not finite, and what the
+        request's own constraint raises.
+        """
         try:
             return await asyncio.shield(self._done)
         finally:
@@ -76,7 +80,7 @@ class Generation:
             seed=request.seed,
             top_logprobs=request.top_logprobs,
             wants_experts=request.wants_experts,
-            weight_version=self._weight_version(),
+            fingerprint=request.fingerprint,
             latents_NTL=request.latents_NTL,
         )
 
@@ -90,7 +94,11 @@ class Generation:
     def tell(self) -> None:
         """The request has something new."""
         self._news.set()
-        if self._request.result is not None and not self._done.done():
+        if self._done.done() or self._request.result is None:
+            return
+        if self._request.error is not None:
+            self.fail(self._request.error)
+        else:
             self._done.set_result(self._request.result)
 
     def fail(self, error: Exception) -> None:

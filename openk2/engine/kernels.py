@@ -229,6 +229,7 @@ def route(
     scores_BE = np.empty((x_BD.shape[0], num_experts), np.float32)
     linear(x_BD, router_ED, scores_BE)
     biased_E, group_scores_G = np.empty(num_experts, np.float32), np.empty(num_groups, np.float32)
+    taken_E = np.empty(num_experts, np.bool_)
     size = num_experts // num_groups
     for b in range(x_BD.shape[0]):
         for e in range(num_experts):
@@ -247,10 +248,14 @@ def route(
                 worst = np.argmin(group_scores_G)
                 group_scores_G[worst] = np.inf
                 biased_E[worst * size : (worst + 1) * size] = -np.inf
+        taken_E[:] = False
         total = np.float32(1e-20)
         for k in range(num_chosen):
-            expert = np.argmax(biased_E)
-            biased_E[expert] = -np.inf
+            expert = -1
+            for e in range(num_experts):  # never one twice, whatever the biases are
+                if not taken_E[e] and (expert < 0 or biased_E[e] > biased_E[expert]):
+                    expert = e
+            taken_E[expert] = True
             chosen_BK[b, k] = expert
             gates_BK[b, k] = scores_BE[b, expert]
             total += scores_BE[b, expert]

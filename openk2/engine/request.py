@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -11,6 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -60,8 +59,11 @@ class Request:
     """Prompt tokens that needed no computation."""
     drawn: list[Drawn] = field(default_factory=list)
     result: Sampled | None = None
+    error: Exception | None = None
+    """Why it, and it alone, cannot go on."""
     latents_NTL: Tensor | None = None
-    """Latents it came with, or leaves with when paused."""
+    """Latents it came with, or leaves with when paused, computed by the weights of this ``fingerprint``."""
+    fingerprint: str = ""
     keep_latents: bool = False
 
     @property
@@ -93,7 +95,8 @@ class Paused:
     """A request set aside: it goes on exactly where it stood, here or in another process (K2 §3.3, partial rollout).
 
     Draws depend on seed and position alone, so under the same weights the continuation is the one that would have
-    come without the pause. ``latents_NTL`` spare computing the tokens again; those of other weights are not used.
+    come without the pause. ``latents_NTL`` spare computing the tokens again; other weights, known by their
+    ``fingerprint``, do not use them.
     """
 
     token_ids: list[int]
@@ -103,15 +106,15 @@ class Paused:
     seed: int
     top_logprobs: int
     wants_experts: bool
-    weight_version: int
+    fingerprint: str
     latents_NTL: Tensor | None = None
 
     def save(self, path: Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
-        state = {name: getattr(self, name) for name in _SAVED} | {"sampling": dataclasses.asdict(self.sampling)}
+        stored = _Stored(**{name: getattr(self, name) for name in _Stored.model_fields})
         latents = torch.empty(0) if self.latents_NTL is None else self.latents_NTL.contiguous()
         unfinished = path.with_name(f".{path.name}.part")
-        save_file({"latents": latents}, unfinished, metadata={"paused": json.dumps(state)})
+        save_file({"latents": latents}, unfinished, metadata={"paused": stored.model_dump_json()})
         unfinished.rename(path)
 
     @classmethod
@@ -119,13 +122,24 @@ class Paused:
         """Read what ``save`` wrote. Raises ValueError naming the file when it is something else or damaged."""
         try:
             with safe_open(path, "pt") as file:
-                state = json.loads((file.metadata() or {})["paused"])
+                stored = _Stored.model_validate_json((file.metadata() or {})["paused"])
                 latents = file.get_tensor("latents")
-            sampling = state.pop("sampling")
-            sampling = Sampling(**(sampling | {"stop": tuple(sampling["stop"])}))
-            return cls(**state, sampling=sampling, latents_NTL=latents if latents.numel() else None)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no paused request: {error}") from error
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is no paused request: {str(error).splitlines()[0]}") from error
+        state = {name: getattr(stored, name) for name in _Stored.model_fields}
+        return cls(**state, latents_NTL=latents if latents.numel() else None)
 
 
-_SAVED = ("token_ids", "num_given", "limit", "seed", "top_logprobs", "wants_experts", "weight_version")
+class _Stored(BaseModel):
+    """What the file says beside the latents."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token_ids: list[NonNegativeInt]
+    num_given: NonNegativeInt
+    limit: NonNegativeInt
+    sampling: Sampling
+    seed: int = Field(ge=0, lt=2**64)
+    top_logprobs: NonNegativeInt
+    wants_experts: bool
+    fingerprint: str

@@ -28,7 +28,7 @@ def check(sampling: Sampling) -> None:
         raise ValueError(f"sampling.temperature must be 0 or more, got {sampling.temperature}")
     if not 0 < sampling.top_p <= 1:
         raise ValueError(f"sampling.top_p must lie in (0, 1], got {sampling.top_p}")
-    if sampling.top_k < 0:
+    if not 0 <= sampling.top_k < 2**63:
         raise ValueError(f"sampling.top_k must be 0 (no cut) or more, got {sampling.top_k}")
     if sampling.max_tokens < 1:
         raise ValueError(f"sampling.max_tokens must be 1 or more, got {sampling.max_tokens}")

@@ -5,11 +5,13 @@ Shapes: B rows of a batch, T new tokens, D model, V vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,39 +30,51 @@ if TYPE_CHECKING:
 
 # What the fixed cost of a forward pass of a small model is worth, in tokens.
 _PADDING_PER_BATCH = 128
+# How many waiting requests may be passed by for ones behind them.
+_LOOK_AHEAD = 64
 
 
 class Scheduler:
     """Requests waiting and running; a ``step`` computes some of the prompts and draws a token for every other row."""
 
     def __init__(self, model: Transformer, config: EngineConfig, stop_ids: frozenset[int]) -> None:
-        assert model.embed_tokens is not None
-        assert model.lm_head is not None
         self.model, self.config, self.weight_version = model, config, 0
         self.num_sampled_tokens = self.num_prefill_tokens = self.num_cached_tokens = self.num_preemptions = 0
-        self.waiting: deque[Request] = deque()
+        # Callers of another thread only append here; a step takes it from there.
+        self._arrived: deque[Request] = deque()
+        self._waiting: deque[Request] = deque()
         self.rows = Rows(config)
         self._is_stop_V = np.zeros(model.config.vocab_size, dtype=bool)
         self._is_stop_V[list(stop_ids)] = True
-        self._head = model.lm_head
-        self._compiled = can_compile(model)
-        self._device, self._dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
         self._pool = PagePool(config.num_pages, config.page_tokens)
         self._latents: LatentPages | None = None
         self._decoder: Decoder | None = None
+        self._fingerprint: str | None = None
+        self._look_at_weights()
 
     @property
     def idle(self) -> bool:
         """Nothing is left to do."""
-        return not self.waiting and not self.rows.num_active
+        return not self.num_waiting and not self.rows.num_active
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that have no row yet."""
+        return len(self._arrived) + len(self._waiting)
 
     @property
     def num_cache_bytes(self) -> int:
         """Memory the cache may come to take; 0 before the first step and while asleep."""
         return 0 if self._latents is None else self._latents.num_bytes
 
+    def add(self, request: Request) -> None:
+        """Let a request wait for its turn. May be called while a step runs in another thread."""
+        self._arrived.append(request)
+
     def step(self) -> list[Request]:
         """One round. Returns the requests that have something new: a token, or their end."""
+        while self._arrived:
+            self._waiting.append(self._arrived.popleft())
         news = self._drop_cancelled()
         self._admit()
         news += self._prefill()
@@ -72,7 +86,7 @@ class Scheduler:
         for row in self.rows.active()[::-1]:
             self._put_back(int(row))
         self._pool.forget()
-        self._decoder = None  # the weights may be other tensors
+        self._look_at_weights()
         self.weight_version = version
 
     def sleep(self) -> None:
@@ -82,7 +96,8 @@ class Scheduler:
 
     def drop_all(self) -> None:
         """Give everything up."""
-        self.waiting.clear()
+        self._arrived.clear()
+        self._waiting.clear()
         for row in self.rows.active():
             _, pages = self.rows.vacate(int(row))
             self._pool.let_go(pages)
@@ -91,9 +106,9 @@ class Scheduler:
     # -- who runs -----------------------------------------------------------------------------
 
     def _drop_cancelled(self) -> list[Request]:
-        dropped = [request for request in self.waiting if request.cancelled]
+        dropped = [request for request in self._waiting if request.cancelled]
         for request in dropped:
-            self.waiting.remove(request)
+            self._waiting.remove(request)
             request.finish("abort", self.weight_version)
         rows = [int(row) for row in self.rows.active() if self.rows.request(int(row)).cancelled]
         return dropped + [self._end(row, "abort") for row in rows]
@@ -105,8 +120,8 @@ class Scheduler:
         """
         begun = [self.rows.tokens(int(row)) for row in self._with_new_tokens(several=True)]
         postponed: list[Request] = []
-        while self.waiting and (row := self.rows.vacant()) is not None:
-            request = self.waiting.popleft()
+        while self._waiting and len(postponed) < _LOOK_AHEAD and (row := self.rows.vacant()) is not None:
+            request = self._waiting.popleft()
             tokens = request.tokens
             # The last token is computed anew: its logits are what the first draw needs.
             pages, partial, num_cached = self._pool.match(tokens[:-1])
@@ -121,26 +136,32 @@ class Scheduler:
                     continue
                 break
             self.rows.admit(row, request, pages, num_cached)
-            source = -1 if partial is None else partial.index
-            self._add_pages(row, num_missing)
             if partial is not None:
-                target = self.rows.pages[row][len(pages)].index
-                self._cache.copy(source, target, num_cached - len(pages) * self._page_tokens)
+                # The first page taken may be the partial one itself: it is read before any other is wiped.
+                source, num_missing = partial.index, num_missing - 1
+                self._cache.copy(source, self._take_page(row), num_cached - len(pages) * self._page_tokens)
+            self._add_pages(row, num_missing)
             self._put_latents_back(row, request)
             self._count_cached(row, request)
             if len(tokens) - self.rows.table["cached"][row] > 1:
                 begun.append(tokens)
-        self.waiting.extendleft(reversed(postponed))
+        self._waiting.extendleft(reversed(postponed))
 
     def _put_latents_back(self, row: int, request: Request) -> None:
-        """A paused request brings what it had computed, unless the cache still knows as much."""
+        """A paused request brings what these weights had computed, unless the cache still knows as much.
+
+        Latents come without the experts of their tokens: where those are recorded, the tokens are computed anew.
+        """
         latents_NTL, request.latents_NTL = request.latents_NTL, None
-        if latents_NTL is not None and latents_NTL.shape[1] > self.rows.table["cached"][row]:
-            num_tokens = latents_NTL.shape[1]
+        if latents_NTL is None or self.config.record_experts or request.fingerprint != self.fingerprint:
+            return
+        # The last token is computed anew: its logits are what the first draw needs.
+        num_tokens = min(latents_NTL.shape[1], int(self.rows.table["length"][row]) - 1)
+        if num_tokens > self.rows.table["cached"][row]:
             num_pages = self._pages_for(num_tokens)
             num_shared = int(self.rows.table["cached"][row]) // self._page_tokens
             start = num_shared * self._page_tokens
-            self._cache.write(self.rows.pages_RW[row, num_shared:num_pages], latents_NTL[:, start:])
+            self._cache.write(self.rows.pages_RW[row, num_shared:num_pages], latents_NTL[:, start:num_tokens])
             self._set_cached(row, num_tokens)
 
     def _count_cached(self, row: int, request: Request) -> None:
@@ -153,7 +174,7 @@ class Scheduler:
         self._know_last_page(row)
         request, pages = self.rows.vacate(row)
         self._pool.let_go(pages)
-        self.waiting.appendleft(request)
+        self._waiting.appendleft(request)
 
     def _end(self, row: int, reason: Literal["stop", "length", "abort"], stop_text: str | None = None) -> Request:
         """Take a request out of its row; what it computed stays known until its pages are wanted."""
@@ -161,7 +182,7 @@ class Scheduler:
         num_cached = int(self.rows.table["cached"][row])
         pages = self.rows.pages_RW[row, : self._pages_for(num_cached)]
         if request.keep_latents:
-            request.latents_NTL = self._cache.read(pages, num_cached)
+            request.latents_NTL, request.fingerprint = self._cache.read(pages, num_cached), self.fingerprint
         experts = self._cache.experts(pages, num_cached) if request.wants_experts else None
         request.finish(reason, self.weight_version, stop_text=stop_text, experts=experts)
         self._know_last_page(row)
@@ -169,12 +190,40 @@ class Scheduler:
         self._pool.let_go(held)
         return request
 
+    def _fail(self, row: int, error: Exception) -> None:
+        """End a request that cannot go on; the others do."""
+        self._end(row, "abort").error = error
+
+    # -- weights ------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells weights apart: a digest of some numbers of every tensor."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for name, tensor in self.model.state_dict().items():
+                some = tensor.flatten()[:: max(1, tensor.numel() // 16)]
+                digest.update(f"{name}{tuple(tensor.shape)}{some.float().tolist()}".encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def _look_at_weights(self) -> None:
+        """The weights may be other numbers, and other tensors of another type."""
+        assert self.model.embed_tokens is not None
+        weight = self.model.embed_tokens.weight
+        if self._latents is not None and self._latents.latents_NPGL.dtype != weight.dtype:
+            self._latents = None
+        self._compiled = can_compile(self.model)
+        self._decoder = self._fingerprint = None
+
     # -- pages --------------------------------------------------------------------------------
 
     @property
     def _cache(self) -> LatentPages:
         if self._latents is None:
-            self._latents = LatentPages(self.model.config, self.config, device=self._device, dtype=self._dtype)
+            assert self.model.embed_tokens is not None
+            weight = self.model.embed_tokens.weight
+            self._latents = LatentPages(self.model.config, self.config, device=weight.device, dtype=weight.dtype)
         return self._latents
 
     @property
@@ -186,9 +235,13 @@ class Scheduler:
 
     def _add_pages(self, row: int, count: int) -> None:
         for _ in range(count):
-            page = self._pool.take()
-            assert page is not None, "somebody promised a page that is not there"
-            self.rows.add_page(row, page)
+            self._cache.clear(self._take_page(row))
+
+    def _take_page(self, row: int) -> int:
+        page = self._pool.take()
+        assert page is not None, "somebody promised a page that is not there"
+        self.rows.add_page(row, page)
+        return page.index
 
     def _give_room(self, rows: Ints) -> Ints:
         """A page for each row whose next token begins one; where none is left the youngest row is put back."""
@@ -261,16 +314,15 @@ class Scheduler:
         view = self._cache.view(self.rows.pages_RW[rows_B], cached_B, new_B)
         last = self.rows.tokens_RS.shape[1] - 1
         positions_BT = np.minimum(cached_B[:, None] + np.arange(new_B.max()), last)
-        tokens = torch.from_numpy(self.rows.tokens_RS[rows_B[:, None], positions_BT]).to(self._device)
+        tokens = torch.from_numpy(self.rows.tokens_RS[rows_B[:, None], positions_BT]).to(view.positions_BT.device)
         routing = Routing() if self.config.record_experts else None
         hidden_BTD = self.model.hidden(tokens, positions=view.positions_BT, cache=view, routing=routing)
         if routing is not None:
             view.record({layer: chosen_BTK.flatten(0, 1) for layer, chosen_BTK in routing.experts.items()})
         self._advance(rows_B, new_B)
-        if hidden_BTD.shape[1] == 1:
-            return self._head(hidden_BTD[:, 0])
-        last_B = torch.from_numpy(new_B - 1).to(self._device)
-        return self._head(hidden_BTD[torch.arange(len(rows_B), device=self._device), last_B])
+        assert self.model.lm_head is not None
+        last_B = torch.from_numpy(new_B - 1).to(hidden_BTD.device)
+        return self.model.lm_head(hidden_BTD[torch.arange(len(rows_B), device=last_B.device), last_B])
 
     def _forward_compiled(self, rows_B: Ints) -> Tensor:
         """The same for one token of each row, without PyTorch."""
@@ -299,32 +351,68 @@ class Scheduler:
 
     def _draw(self, rows_B: Ints, logits_BV: Tensor) -> list[Request]:
         """Give each row its next token, and end those that are done."""
+        everyone = [self.rows.request(int(row)) for row in rows_B]
+        logprobs_BV = sampler.logprobs(logits_BV, self.rows.table["temperature"][rows_B])
+        allowed = self._allowed(rows_B, logprobs_BV)
+        going = np.flatnonzero(self.rows.table["active"][rows_B])
+        if len(going) < len(rows_B):
+            rows_B, logprobs_BV = rows_B[going], logprobs_BV[torch.from_numpy(going).to(logprobs_BV.device)]
+        if not len(rows_B):
+            return everyone
         table = self.rows.table[rows_B]
-        requests = [self.rows.request(int(row)) for row in rows_B]
-        logprobs_BV = sampler.logprobs(logits_BV, table["temperature"])
         tokens_B, chosen_B = sampler.draw(
             logprobs_BV,
             table["temperature"],
             table["top_p"],
             table["top_k"],
             sampler.uniforms(table["seed"], table["length"].astype(np.uint64)),
-            {i: request.constraint.allowed() for i, request in enumerate(requests) if request.constraint is not None},
+            {i: allowed[int(row)] for i, row in enumerate(rows_B) if int(row) in allowed},
         )
         self.rows.append(rows_B, tokens_B)
         self.num_sampled_tokens += len(tokens_B)
-        full_B = table["length"] + 1 >= table["limit"]
-        drawn = zip(tokens_B.tolist(), chosen_B.tolist(), strict=True)
-        for i, (request, (token_id, logprob)) in enumerate(zip(requests, drawn, strict=True)):
-            top = sampler.most_probable(logprobs_BV[i], request.top_logprobs) if request.top_logprobs else []
-            request.drawn.append(Drawn(token_id, logprob, top))
+        drawn = zip(rows_B.tolist(), tokens_B.tolist(), chosen_B.tolist(), logprobs_BV, strict=True)
+        for row, token_id, logprob, logprobs_V in drawn:
+            self._take(row, token_id, logprob, logprobs_V)
+        return everyone
+
+    def _allowed(self, rows_B: Ints, logprobs_BV: Tensor) -> dict[int, npt.NDArray[np.bool_]]:
+        """What grammars allow, by row. A row without a next token, for want of numbers or by its grammar, ends here."""
+        allowed: dict[int, npt.NDArray[np.bool_]] = {}
+        # One logit that is no number makes a whole row of log-probabilities so.
+        unknown_B = logprobs_BV[:, 0].isnan().cpu().numpy()
+        for row, unknown in zip(rows_B.tolist(), unknown_B, strict=True):
+            constraint = self.rows.request(row).constraint
+            if unknown:
+                self._fail(row, FloatingPointError("the model's logits are not finite"))
+            elif constraint is not None:
+                try:
+                    allowed[row] = _checked(constraint.allowed(), logprobs_BV.shape[1])
+                except Exception as error:  # noqa: BLE001 - a grammar is its caller's code: it fails that request alone
+                    self._fail(row, error)
+        return allowed
+
+    def _take(self, row: int, token_id: int, logprob: float, logprobs_V: Tensor) -> None:
+        """A row has a new token: note it, and see whether it ends there."""
+        request = self.rows.request(row)
+        top = sampler.most_probable(logprobs_V, request.top_logprobs) if request.top_logprobs else []
+        request.drawn.append(Drawn(token_id, logprob, top))
+        try:
             if request.constraint is not None:
                 request.constraint.accept(token_id)
-            stop_text = None if request.stops is None else request.stops.ends_with(token_id)
-            if stop_text is not None or self._is_stop_V[token_id]:
-                self._end(int(rows_B[i]), "stop", stop_text)
-            elif full_B[i]:
-                self._end(int(rows_B[i]), "length")
-        return requests
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(row, error)
+            return
+        stop_text = None if request.stops is None else request.stops.ends_with(token_id)
+        if stop_text is not None or self._is_stop_V[token_id]:
+            self._end(row, "stop", stop_text)
+        elif self.rows.table["length"][row] >= self.rows.table["limit"][row]:
+            self._end(row, "length")
+
+
+def _checked(mask: npt.NDArray[np.bool_], vocab_size: int) -> npt.NDArray[np.bool_]:
+    if mask.shape != (vocab_size,) or not mask.any():
+        raise ValueError(f"a constraint allows at least one of {vocab_size} tokens, got a mask of {mask.shape}")
+    return mask
 
 
 def _batches(sizes: Ints, fresh: np.ndarray) -> Iterator[Ints]:

@@ -73,7 +73,9 @@ class Replicas:
                 twin.ask(functools.partial(_on_share, work, share), threads)
             parts = [work(self.model, shares[0])] + [twin.answer() for twin in twins]
         results: list[R | None] = [None] * len(items)
-        for number, part in enumerate(parts):
+        for number, (share, part) in enumerate(zip(shares, parts, strict=True)):
+            if len(part) != len(share):
+                raise ValueError(f"work on {len(share)} items returned {len(part)} results")
             results[number::num_processes] = part
         return cast(list[R], results)
 

@@ -117,6 +117,8 @@ class Twin:
 
     def _share_weights(self) -> None:
         for place, tensor in zip(self._shared.weights, _weights(self._model), strict=True):
+            if place.dtype != tensor.dtype:
+                raise ValueError(f"the weights became {tensor.dtype}; the processes beside this one have {place.dtype}")
             place.copy_(tensor.detach())
 
     def _tell(self, what: _Work | _Ask | Transformer) -> None:
@@ -191,9 +193,10 @@ def serve(connection_fd: int, memory_fd: int) -> None:
                     answer = _Answer(work.question(model))
                 else:
                     answer = _gradients(model, shared, work)
+                told = pickle.dumps(answer)
             except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
-                answer = _Failure(traceback.format_exc())
-            _send(connection, answer)
+                told = pickle.dumps(_Failure(traceback.format_exc()))
+            connection.send_bytes(told)
     except (EOFError, ConnectionError):
         return
 
@@ -209,9 +212,11 @@ def _gradients(model: Transformer, shared: _Shared, work: _Work) -> _Result:
     for place, gradient in zip(shared.gradients, gradients, strict=True):
         if gradient is not None:
             place.copy_(gradient)
+    has_grad = [gradient is not None for gradient in gradients]
+    model.zero_grad(set_to_none=True)  # the parent has them now, and rollouts may want the room
     return _Result(
         told,
-        [gradient is not None for gradient in gradients],
+        has_grad,
         [router.load_E for router in model.routers()],
         [attention.max_logits_H for attention in model.attentions()],
     )

@@ -75,7 +75,9 @@ def test_a_copied_page_holds_the_same_first_tokens() -> None:
     latents.latents_NPGL[:, 4] = 5.0
     latents.copy(4, 6, 3)
     assert (latents.latents_NPGL[:, 6, :3] == 5.0).all()
-    assert (latents.latents_NPGL[:, 6, 3:] == 1e3).all()
+    assert (latents.latents_NPGL[:, 6, 3:] == 0.0).all()
+    latents.copy(4, 4, 2)
+    assert (latents.latents_NPGL[:, 4] == torch.tensor([5.0] * 2 + [0.0] * 6)[:, None]).all()
 
 
 def test_untouched_pages_cost_no_memory() -> None:

@@ -288,8 +288,37 @@ def test_closing_ends_the_wait(model: Transformer) -> None:
         return await asyncio.wait_for(calls, 20)
 
     assert all("closed" in str(result) and isinstance(result, EngineError) for result in asyncio.run(run()))
-    with pytest.raises(EngineError, match="closed"):
-        gather(engine, (prompt(0, 5), GREEDY))
+    engine.close()
+    for call in (
+        lambda: gather(engine, (prompt(0, 5), GREEDY)),
+        lambda: engine.score([[1, 2]]),
+        lambda: engine.update_weights(1),
+        engine.sleep,
+    ):
+        with pytest.raises(EngineError, match="closed"):
+            call()
+
+
+def test_two_loops_at_once_are_refused(model: Transformer) -> None:
+    engine = make_engine(model)
+
+    async def run() -> Sampled:
+        first = asyncio.create_task(engine.sample(prompt(0, 5), replace(GREEDY, max_tokens=100)))
+        await asyncio.sleep(0)
+        with pytest.raises(EngineError, match="another event loop"):
+            await asyncio.to_thread(gather, engine, (prompt(1, 5), GREEDY))
+        return await first
+
+    assert len(asyncio.run(run()).token_ids) == 100
+
+
+def test_what_cannot_be_scored_is_refused(model: Transformer) -> None:
+    engine = make_engine(model, context=32)
+    for sequence, message in (([], "empty"), ([500], "0..96"), ([1] * 33, "33 tokens"), ([1.5], "list of token ids")):
+        with pytest.raises(ValueError, match=message):
+            engine.score([sequence])
+    with pytest.raises(ValueError, match="above 0"):
+        engine.score([[1, 2]], temperature=0.0)
 
 
 def test_a_cancelled_caller_frees_its_row(model: Transformer) -> None:

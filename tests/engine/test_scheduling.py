@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import random
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
@@ -139,6 +143,92 @@ def test_latents_of_other_weights_are_not_used(model: Transformer) -> None:
     close(changed, *asyncio.run(run()))
 
 
+def test_latents_of_weights_that_come_while_waiting_are_not_used(model: Transformer) -> None:
+    changed = copy.deepcopy(model)
+    engine, ids = make_engine(changed), prompt(0, 40)
+
+    async def run() -> tuple[list[int], Sampled]:
+        generation = engine.submit(ids, SAMPLED)
+        await anext(aiter(generation))
+        paused = await generation.pause()
+        engine.sleep()
+        resumed = engine.resume(paused)
+        with torch.no_grad():
+            for parameter in changed.parameters():
+                parameter.mul_(1.1)
+        engine.update_weights(1)
+        return paused.token_ids, await resumed.result()
+
+    close(changed, *asyncio.run(run()))
+
+
+def test_another_models_latents_are_not_used(model: Transformer) -> None:
+    other = Transformer(MODEL).initialize(5)
+    paused = asyncio.run(pause_after(make_engine(other), prompt(0, 40), 3))
+    engine = make_engine(model)
+
+    async def resume() -> Sampled:
+        return await engine.resume(paused).result()
+
+    close(model, paused.token_ids, asyncio.run(resume()))
+
+
+def test_experts_of_a_resumed_request_are_right(model: Transformer) -> None:
+    config = EngineConfig(max_rows=2, max_context=128, record_experts=True)
+    ids = prompt(0, 40)
+    paused = asyncio.run(pause_after(Engine(model, None, config, stop_ids=frozenset()), ids, 9))
+    engine = Engine(model, None, config, stop_ids=frozenset())
+
+    async def resume() -> Sampled:
+        await engine.resume(paused).result()
+        return await engine.sample(ids, SAMPLED, experts=True)
+
+    async def plain() -> Sampled:
+        return await Engine(model, None, config, stop_ids=frozenset()).sample(ids, SAMPLED, experts=True)
+
+    assert asyncio.run(resume()).experts == asyncio.run(plain()).experts
+
+
+async def pause_after(engine: Engine, ids: list[int], num_tokens: int) -> Paused:
+    generation = engine.submit(ids, SAMPLED)
+    stream = aiter(generation)
+    for _ in range(num_tokens):
+        await anext(stream)
+    return await generation.pause()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latents_NTL": torch.zeros(1, 5, 20)}, r"finite numbers \[3, up to"),
+        ({"latents_NTL": torch.full((3, 5, 20), torch.nan)}, "finite numbers"),
+        ({"latents_NTL": torch.zeros(3, 500, 20)}, "finite numbers"),
+        ({"num_given": 9999}, "was not given 9999"),
+        ({"top_logprobs": -1}, "top_logprobs must be 0"),
+        ({"token_ids": [1.5]}, "list of token ids"),
+    ],
+)
+def test_a_state_that_cannot_be_is_refused(model: Transformer, change: dict[str, Any], message: str) -> None:
+    paused = asyncio.run(pause_after(make_engine(model), prompt(0, 40), 3))
+
+    async def resume() -> None:
+        make_engine(model).resume(replace(paused, **change))
+
+    with pytest.raises(ValueError, match=message):
+        asyncio.run(resume())
+
+
+@pytest.mark.parametrize("change", [{"seed": -1}, {"limit": "50"}, {"token_ids": ["a"]}, {"more": 1}])
+def test_a_tampered_file_is_refused(model: Transformer, change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "paused"
+    asyncio.run(pause_after(make_engine(model), prompt(0, 40), 3)).save(path)
+    with safe_open(path, "pt") as file:
+        state, latents = json.loads(file.metadata()["paused"]), file.get_tensor("latents")
+    save_file({"latents": latents}, path, metadata={"paused": json.dumps(state | change)})
+    with pytest.raises(ValueError, match="is no paused request"):
+        Paused.load(path)
+
+
 def test_a_damaged_pause_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "paused"
     path.write_bytes(b"nonsense")
@@ -200,6 +290,69 @@ class OnlyEven:
 
     def accept(self, token_id: int) -> None:
         self.accepted.append(token_id)
+
+
+class Broken(OnlyEven):
+    """A grammar that gives up after a token, or has another vocabulary."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def allowed(self) -> np.ndarray:
+        return super().allowed()[: 5 if self.how == "narrow" else None] & (self.how != "nothing")
+
+    def accept(self, token_id: int) -> None:
+        if self.how == "raises":
+            raise RuntimeError("the grammar gave up")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"), [("narrow", "at least one of 97"), ("nothing", "at least one of 97"), ("raises", "gave up")]
+)
+def test_a_broken_grammar_ends_its_own_request_alone(model: Transformer, how: str, message: str) -> None:
+    engine, ids = make_engine(model), prompt(0, 10)
+
+    async def run() -> Sampled:
+        bystander = engine.submit(prompt(1, 10), SAMPLED)
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            await engine.submit(ids, SAMPLED, constraint=Broken(how)).result()
+        return await bystander.result()
+
+    close(model, prompt(1, 10), asyncio.run(run()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_are_no_numbers_are_named_and_leave_nothing_behind(model: Transformer, dtype: torch.dtype) -> None:
+    """Float32 decodes compiled, bfloat16 through PyTorch, where a masked NaN would spread."""
+    broken = copy.deepcopy(model).to(dtype)
+    engine = make_engine(broken)
+    calls = [(prompt(i, 20 + 15 * i), replace(SAMPLED, temperature=float(i % 2))) for i in range(4)]
+    with torch.no_grad():
+        good = broken.norm.weight.clone()
+        broken.layers["0"].input_layernorm.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        gather(engine, *calls)
+    with torch.no_grad():
+        broken.layers["0"].input_layernorm.weight.copy_(good)
+    engine.update_weights(1)
+    again = make_engine(broken)
+    for sampled, expected in zip(gather(engine, *calls), gather(again, *calls), strict=True):
+        assert sampled.token_ids == expected.token_ids
+
+
+def test_a_model_of_another_type_is_taken_with_the_weights(model: Transformer) -> None:
+    changed = copy.deepcopy(model)
+    engine, ids = make_engine(changed), prompt(0, 30)
+    gather(engine, (ids, GREEDY))
+    changed.double()
+    changed.lm_head = copy.deepcopy(changed.lm_head)
+    with torch.no_grad():
+        changed.lm_head.weight.mul_(2.0)
+    engine.update_weights(1)
+    close(changed.float(), ids, gather(make_engine(changed), (ids, GREEDY))[0])
+    engine.update_weights(2)
+    close(changed, ids, gather(engine, (ids, GREEDY))[0])
 
 
 def test_a_grammar_is_followed(model: Transformer) -> None:

@@ -128,6 +128,35 @@ def test_work_that_fails_elsewhere_is_raised_here(model: Transformer) -> None:
         assert replicas.share_out(refuse, range(3)) == [0, 1, 2]
 
 
+def one_too_few(_: Transformer, items: Sequence[int]) -> list[int]:
+    return list(items[1:])
+
+
+def bytes_of_gradients(model: Transformer, items: Sequence[int]) -> list[int]:
+    held = sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
+    return [held for _ in items]
+
+
+def test_results_are_as_many_as_items(model: Transformer) -> None:
+    with Replicas(model, 1) as replicas, pytest.raises(ValueError, match="4 items returned 3"):
+        replicas.share_out(one_too_few, range(4))
+
+
+def test_weights_of_another_type_are_refused(model: Transformer) -> None:
+    with Replicas(model, 2) as replicas:
+        replicas.share_out(sums_and_process, range(2))
+        model.double()
+        with pytest.raises(ValueError, match=r"became torch\.float64"):
+            replicas.share_out(sums_and_process, range(2))
+
+
+def test_no_process_holds_gradients_while_it_sleeps(model: Transformer, losses: Sequence[Loss]) -> None:
+    with Replicas(model, 2) as replicas:
+        replicas.accumulate(losses)
+        replicas.sleep()
+        assert replicas.share_out(bytes_of_gradients, range(2)) == [0, 0]
+
+
 def test_sleep_gives_memory_back_and_changes_nothing(model: Transformer, losses: Sequence[Loss]) -> None:
     def shared_bytes() -> int:
         """Memory behind what both processes map; pages nobody touched do not count."""
