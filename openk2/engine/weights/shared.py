@@ -79,15 +79,20 @@ class Segment:
 def claim(file: Path, nbytes: int) -> int:
     """Make a file with all its memory; returns its descriptor, whose lock says that its maker lives.
 
-    Raises OSError, in one line, when there is not so much room; leaves nothing.
+    Raises OSError, in one line, when there is not so much room or such a file already; leaves nothing, and another's
+    file as it is.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # It has no name before it is locked and whole: nobody sweeps it away, and no file of another's is opened.
+    descriptor = os.open(file.parent, os.O_RDWR | os.O_TMPFILE, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.posix_fallocate(descriptor, 0, nbytes)
+        # Only with a folder's descriptor does Python follow the link, as linkat(2) has it for files without a name.
+        os.link(f"/proc/self/fd/{descriptor}", file, src_dir_fd=descriptor)
     except OSError as error:
         os.close(descriptor)
-        file.unlink()
+        if isinstance(error, FileExistsError):
+            raise OSError(f"{file}: another trainer of this meeting holds it") from None
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
             reason = f"{file}: no room for {nbytes:,} bytes of shared memory ({error.strerror})"
             raise OSError(reason) from None
@@ -199,5 +204,4 @@ class Shared:
         return self._segments[slot]
 
     def _file(self, slot: int) -> Path:
-        # The meeting's port is one trainer's alone.
-        return self._folder / f"{self._meeting.address.rpartition(':')[2]}-slot-{slot}"
+        return self._folder / f"{self._meeting.name}-slot-{slot}"

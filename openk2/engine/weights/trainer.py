@@ -69,7 +69,7 @@ class Trainer:
             connect_seconds: how long to wait for the other ranks.
 
         Raises:
-            ValueError: parts that do not make up full parameters.
+            ValueError: parts that do not make up full parameters; or the meeting has such a trainer already.
             OSError: no room for the shared memory.
             TimeoutError: a rank did not come.
         """
@@ -79,6 +79,10 @@ class Trainer:
         self._sources, self._no_targets = Tensors(parts), Tensors(())
         self._mailbox = Mailbox(meeting, f"trainer {rank}")
         self._fleet = Fleet(meeting, ranks) if rank == 0 else None
+        if meeting.count(f"trainers {rank}") > 1:
+            raise ValueError(
+                f"the meeting at {meeting.address} has a trainer {rank}: another one needs its own meeting"
+            )
         meeting.post(f"held/{rank}", held_to_json(parts))
         if self._fleet is not None:
             meeting.post("config", (config or WeightsConfig()).model_dump_json())
