@@ -42,9 +42,9 @@ class Replica:
             ValueError: targets that the trainers' parameters do not fill.
             TimeoutError: no trainer came.
         """
-        self.version: int | None = None
         self.lock = threading.Lock()
         self.timeline = Timeline()
+        self._taken: Call | None = None
         self._meeting = meeting
         self._plan = read_plan(meeting, connect_seconds)
         self._plan.check(targets)
@@ -67,6 +67,11 @@ class Replica:
     def member(self) -> str:
         """This life's name in an update."""
         return self._mailbox.member
+
+    @property
+    def version(self) -> int | None:
+        """What the tensors hold; None before the first update."""
+        return None if self._taken is None else self._taken.version
 
     def update(self, wait: float) -> int:
         """Take part in the next update, or catch up with one that went by; returns the version then served.
@@ -110,16 +115,16 @@ class Replica:
         vote(self._meeting, call, self.member, error)
         await_decision(self._meeting, call, 3 * self.config.time_limit)
         if call.rehearsed is None:
-            self._commit(call.version)
+            self._commit(call)
 
     def _catch_up(self) -> bool:
-        version = self._transport.catch_up(self._plan, self._targets, self.version)
-        if version is not None:
-            self._commit(version)
-        return version is not None
+        call = self._transport.catch_up(self._plan, self._targets, self._taken)
+        if call is not None:
+            self._commit(call)
+        return call is not None
 
-    def _commit(self, version: int) -> None:
+    def _commit(self, call: Call) -> None:
         with self.lock:
             for live, staged in zip(self._live, self._staged, strict=True):
                 live.data, staged.data = staged.data, live.data
-            self.version = version
+            self._taken = call
