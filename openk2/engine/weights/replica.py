@@ -13,6 +13,7 @@ from openk2.engine.weights.fleet import join, leave
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.parts import Part
 from openk2.engine.weights.rounds import FAILURES, Call, Mailbox, await_decision, one_line, vote
+from openk2.engine.weights.targets import check_own_memory
 from openk2.engine.weights.timeline import Timeline
 from openk2.engine.weights.transport import make_transport, read_plan
 
@@ -39,7 +40,7 @@ class Replica:
             connect_seconds: how long to wait for the trainers' plan.
 
         Raises:
-            ValueError: targets that the trainers' parameters do not fill.
+            ValueError: targets that the trainers' parameters do not fill, or that share memory with other tensors.
             TimeoutError: no trainer came.
         """
         self.lock = threading.Lock()
@@ -48,6 +49,7 @@ class Replica:
         self._meeting = meeting
         self._plan = read_plan(meeting, connect_seconds)
         self._plan.check(targets)
+        check_own_memory(targets)
         told = meeting.read("config", connect_seconds, "trainer 0 did not come")
         self.config = WeightsConfig.model_validate_json(told)
         self._live = list({id(part.tensor): part.tensor for part in targets}.values())

@@ -19,6 +19,7 @@ from openk2.engine.weights.rounds import (
     Mailbox,
     UpdateRefusedError,
     await_decision,
+    check_version,
     decide,
     one_line,
     vote,
@@ -99,9 +100,11 @@ class Trainer:
         Publishing the current version again reaches only replicas that joined since.
 
         Raises:
+            ValueError: a version that is no whole number from 0 to 2^63 - 1, or not trainer 0's.
             UpdateError: nobody has the new version; says which rank failed and how. Ranks not heard of for the time
                 limit are left out of the next update and may join again. Comes within four time limits.
         """
+        check_version(version)
         if self._fleet is not None:
             self._carry_out(self._fleet.call(version, self.config.form))
         else:
