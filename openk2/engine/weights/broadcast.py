@@ -82,7 +82,7 @@ class Broadcast:
         """Forget what the update left in the meeting."""
         self._meeting.forget(f"sums/{call.round}/{rank}" for rank in range(call.trainers))
 
-    def catch_up(self, plan: Plan, targets: Tensors, version: int | None) -> int | None:
+    def catch_up(self, plan: Plan, targets: Tensors, taken: Call | None) -> Call | None:
         """Read the current version alone: not by broadcast."""
         return None
 

@@ -6,6 +6,7 @@ interface unless told otherwise.
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 CONNECT_SECONDS = 20.0
+# A random one, the same for all parties of one meeting and no others.
+WORD = "word"
 # Seconds between looks for a key.
 SHORTEST_LOOK, LONGEST_LOOK = 0.0002, 0.02
 
@@ -26,6 +29,10 @@ class Meeting:
     def __init__(self, store: TCPStore) -> None:
         self._store = store
         self.address = f"{store.host}:{store.port}"
+        # A port alone may be taken again, or at another address of the machine.
+        self.name = (
+            f"{store.host}-{store.port}-{self.read(WORD, CONNECT_SECONDS, 'the word of the meeting did not come')}"
+        )
 
     @classmethod
     def host(cls, address: str = "127.0.0.1:0") -> Self:
@@ -37,7 +44,9 @@ class Meeting:
         listening = socket.create_server((host, port), family=socket.AF_INET)
         port = listening.getsockname()[1]
         # The store takes over the descriptor.
-        return cls(_connected(host, port, CONNECT_SECONDS, master_listen_fd=listening.detach()))
+        store = _connected(host, port, CONNECT_SECONDS, master_listen_fd=listening.detach())
+        store.set(WORD, secrets.token_hex(4))
+        return cls(store)
 
     @classmethod
     def join(cls, address: str, time_limit: float = CONNECT_SECONDS) -> Self:

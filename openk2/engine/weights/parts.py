@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
 # An index as in ``full[at]``: a number drops its dimension, a slice (without step) keeps it.
-Index = tuple[int | slice, ...]
+Index = tuple[SupportsIndex | slice, ...]
 # (start, stop) in every dimension of the full parameter.
 Box = tuple[tuple[int, int], ...]
 
@@ -77,23 +79,50 @@ def box_of(name: str, shape: tuple[int, ...], index: Index, *, keep_numbers: boo
     box: list[tuple[int, int]] = []
     for dim, size in enumerate(shape):
         entry = index[dim] if dim < len(index) else slice(None)
-        if isinstance(entry, int):
-            start, stop = entry, entry + 1
-        else:
-            start, stop = entry.start or 0, size if entry.stop is None else entry.stop
-            if entry.step not in (None, 1):
-                raise ValueError(f"{name}: slices have no step, got {entry}")
-        if not 0 <= start < stop <= size:
+        start, stop = _range(name, entry, size)
+        # All of a dimension without elements is a part of it.
+        if not (0 <= start < stop <= size or start == stop == size == 0):
             raise ValueError(f"{name}: {start}:{stop} is no part of dimension {dim}, which has {size}")
-        if keep_numbers or not isinstance(entry, int):
+        if keep_numbers or isinstance(entry, slice):
             box.append((start, stop))
     return tuple(box)
+
+
+def _range(name: str, entry: SupportsIndex | slice, size: int) -> tuple[int, int]:
+    try:
+        if isinstance(entry, bool):
+            raise TypeError  # a mask to torch
+        if not isinstance(entry, slice):
+            start = operator.index(entry)
+            return start, start + 1
+        start, stop, step = (
+            default if value is None else operator.index(value)
+            for value, default in ((entry.start, 0), (entry.stop, size), (entry.step, 1))
+        )
+    except TypeError:
+        raise ValueError(f"{name}: an index is whole numbers and slices of them, got {entry!r}") from None
+    if step != 1:
+        raise ValueError(f"{name}: slices have no step, got {entry}")
+    return start, stop
 
 
 def overlap(one: Box, other: Box) -> Box | None:
     """What two boxes have in common."""
     common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
     return common if all(start < stop for start, stop in common) else None
+
+
+def first_overlap(boxes: Iterable[tuple[Box, str]]) -> tuple[tuple[Box, str], tuple[Box, str]] | None:
+    """The first two boxes, with their names, that have something in common; if any have."""
+    # Sorted, only boxes that share a stretch of the first dimension can.
+    ordered = sorted(boxes)
+    for number, (box, name) in enumerate(ordered):
+        for other, its_name in ordered[number + 1 :]:
+            if box and other[0][0] >= box[0][1]:
+                break
+            if overlap(box, other) is not None:
+                return (box, name), (other, its_name)
+    return None
 
 
 def volume(box: Box) -> int:

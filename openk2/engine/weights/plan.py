@@ -10,7 +10,8 @@ from itertools import chain, zip_longest
 
 import torch
 
-from openk2.engine.weights.parts import Box, Part, dtype_name, overlap, volume
+from openk2.engine.weights.parts import Box, Part, dtype_name, first_overlap, volume
+from openk2.engine.weights.targets import check_disjoint
 
 ALIGNMENT = 64
 
@@ -71,13 +72,23 @@ class Plan:
         """Bytes of all buckets."""
         return sum(bucket.nbytes for bucket in self.buckets)
 
-    def check(self, targets: Iterable[Part]) -> None:
-        """Raises ValueError naming a target that no trainer fills, or that is a part of another shape."""
+    def check(self, targets: Sequence[Part]) -> None:
+        """Raises ValueError naming a target that cannot be filled.
+
+        No trainer has it, or in another shape; its dtype is of a lesser kind (integers for floats, floats for complex
+        numbers); or another target fills the same place.
+        """
+        check_disjoint(targets)
+        dtypes = {piece.name: torch_dtype(piece.dtype) for bucket in self.buckets for piece in bucket.pieces}
         for part in targets:
             if part.name not in self.shapes:
                 raise ValueError(f"{part.name}: no trainer has such a parameter")
             if part.shape != self.shapes[part.name]:
                 raise ValueError(f"{part.name}: here a part of {part.shape}, the trainers' is {self.shapes[part.name]}")
+            # One without numbers is in no bucket.
+            sent, kept = dtypes.get(part.name, part.tensor.dtype), part.tensor.dtype
+            if not torch.can_cast(sent, kept):
+                raise ValueError(f"{part.name}: the trainers' {dtype_name(sent)} does not fit in {dtype_name(kept)}")
 
     def to_json(self) -> str:
         """One line; ``from_json`` reads it back."""
@@ -131,12 +142,14 @@ def make_plan(held: Sequence[Sequence[Held]], bucket_bytes: int) -> Plan:
             ranks = senders.setdefault(part, [])
             if rank not in ranks:
                 ranks.append(rank)
-    if not senders:
+    if not any(volume(part.box) for part in senders):
         raise ValueError("no trainer rank holds any parameter")
     shapes = _checked(senders)
     load = [0] * len(held)
     pieces: list[list[Piece]] = [[] for _ in held]
     for part, ranks in senders.items():
+        if not volume(part.box):
+            continue  # nothing to send
         source = min(ranks, key=lambda rank: (load[rank], rank))
         load[source] += volume(part.box) * _itemsize(part.dtype)
         pieces[source] += [Piece(part.name, part.dtype, cut, 0) for cut in _cuts(part, bucket_bytes)]
@@ -163,14 +176,10 @@ def _checked(parts: Iterable[Held]) -> dict[str, tuple[int, ...]]:
 
 
 def _check_cover(name: str, boxes: list[Box], size: int) -> None:
-    # Sorted, only boxes that share a stretch of the first dimension can overlap.
-    ordered = sorted(boxes)
-    for number, box in enumerate(ordered):
-        for other in ordered[number + 1 :]:
-            if box and other[0][0] >= box[0][1]:
-                break
-            if overlap(box, other) is not None:
-                raise ValueError(f"{name}: the parts at {box} and {other} overlap")
+    twice = first_overlap((box, name) for box in boxes)
+    if twice is not None:
+        (box, _), (other, _) = twice
+        raise ValueError(f"{name}: the parts at {box} and {other} overlap")
     covered = sum(volume(box) for box in boxes)
     if covered != size:
         raise ValueError(f"{name}: the trainers' parts hold {covered:,} of its {size:,} numbers")

@@ -13,6 +13,7 @@ from openk2.engine.weights.fleet import join, leave
 from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.parts import Part
 from openk2.engine.weights.rounds import FAILURES, Call, Mailbox, await_decision, one_line, vote
+from openk2.engine.weights.targets import check_own_memory
 from openk2.engine.weights.timeline import Timeline
 from openk2.engine.weights.transport import make_transport, read_plan
 
@@ -39,15 +40,16 @@ class Replica:
             connect_seconds: how long to wait for the trainers' plan.
 
         Raises:
-            ValueError: targets that the trainers' parameters do not fill.
+            ValueError: targets that the trainers' parameters do not fill, or that share memory with other tensors.
             TimeoutError: no trainer came.
         """
-        self.version: int | None = None
         self.lock = threading.Lock()
         self.timeline = Timeline()
+        self._taken: Call | None = None
         self._meeting = meeting
         self._plan = read_plan(meeting, connect_seconds)
         self._plan.check(targets)
+        check_own_memory(targets)
         told = meeting.read("config", connect_seconds, "trainer 0 did not come")
         self.config = WeightsConfig.model_validate_json(told)
         self._live = list({id(part.tensor): part.tensor for part in targets}.values())
@@ -67,6 +69,11 @@ class Replica:
     def member(self) -> str:
         """This life's name in an update."""
         return self._mailbox.member
+
+    @property
+    def version(self) -> int | None:
+        """What the tensors hold; None before the first update."""
+        return None if self._taken is None else self._taken.version
 
     def update(self, wait: float) -> int:
         """Take part in the next update, or catch up with one that went by; returns the version then served.
@@ -110,16 +117,16 @@ class Replica:
         vote(self._meeting, call, self.member, error)
         await_decision(self._meeting, call, 3 * self.config.time_limit)
         if call.rehearsed is None:
-            self._commit(call.version)
+            self._commit(call)
 
     def _catch_up(self) -> bool:
-        version = self._transport.catch_up(self._plan, self._targets, self.version)
-        if version is not None:
-            self._commit(version)
-        return version is not None
+        call = self._transport.catch_up(self._plan, self._targets, self._taken)
+        if call is not None:
+            self._commit(call)
+        return call is not None
 
-    def _commit(self, version: int) -> None:
+    def _commit(self, call: Call) -> None:
         with self.lock:
             for live, staged in zip(self._live, self._staged, strict=True):
                 live.data, staged.data = staged.data, live.data
-            self.version = version
+            self._taken = call

@@ -17,6 +17,7 @@ from openk2.engine.weights.config import Form
 from openk2.engine.weights.meeting import Meeting
 
 OK, COMMIT = "ok", "commit"
+VERSIONS = 2**63
 # Decisions are kept this many rounds for whoever reads late.
 KEPT = 4
 
@@ -28,6 +29,12 @@ FAILURES = (RuntimeError, ValueError, OSError)
 def one_line(error: Exception) -> str:
     """The first line of what went wrong."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def check_version(version: int) -> None:
+    """Raises ValueError for what is no version."""
+    if not isinstance(version, int) or not 0 <= version < VERSIONS:
+        raise ValueError(f"a version is a whole number from 0 to 2^63 - 1, got {version!r}")
 
 
 class UpdateError(RuntimeError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import mmap
 import os
 import time
@@ -79,15 +78,20 @@ class Segment:
 def claim(file: Path, nbytes: int) -> int:
     """Make a file with all its memory; returns its descriptor, whose lock says that its maker lives.
 
-    Raises OSError, in one line, when there is not so much room; leaves nothing.
+    Raises OSError, in one line, when there is not so much room or such a file already; leaves nothing, and another's
+    file as it is.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # It has no name before it is locked and whole: nobody sweeps it away, and no file of another's is opened.
+    descriptor = os.open(file.parent, os.O_RDWR | os.O_TMPFILE, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.posix_fallocate(descriptor, 0, nbytes)
+        # Only with a folder's descriptor does Python follow the link, as linkat(2) has it for files without a name.
+        os.link(f"/proc/self/fd/{descriptor}", file, src_dir_fd=descriptor)
     except OSError as error:
         os.close(descriptor)
-        file.unlink()
+        if isinstance(error, FileExistsError):
+            raise OSError(f"{file}: another trainer of this meeting holds it") from None
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
             reason = f"{file}: no room for {nbytes:,} bytes of shared memory ({error.strerror})"
             raise OSError(reason) from None
@@ -153,33 +157,34 @@ class Shared:
 
     def announce(self, call: Call) -> None:
         """Make what was just written the current version, for those who come late: trainer rank 0, once decided."""
-        self._meeting.post("current", json.dumps({"version": call.version, "slot": call.slot}))
+        self._meeting.post("current", call.to_json())
 
     def tidy(self, plan: Plan, call: Call) -> None:
         """Forget what the update left in the meeting: nothing."""
 
-    def catch_up(self, plan: Plan, targets: Tensors, version: int | None) -> int | None:
-        """Read the current version, unless it is ``version`` or there is none; returns the one that is read.
+    def catch_up(self, plan: Plan, targets: Tensors, taken: Call | None) -> Call | None:
+        """Read the current version, unless there is none, or none since ``taken``; returns the call that brought it.
 
         Nobody else takes part or waits. Raises ValueError for a damaged bucket, TimeoutError when new versions come
         faster than one can be read.
         """
         for _ in range(READ_TRIES):
             current = self._current()
-            if current is None or current["version"] == version:
+            # A decision is read before the trainer announces it: until then, the current version is an older one.
+            if current is None or (taken and (current.round <= taken.round or current.version == taken.version)):
                 return None
-            segment = self._segment(current["slot"], plan)
+            segment = self._segment(current.slot, plan)
             try:
                 for bucket in plan.buckets:
                     if targets.want(bucket):
-                        segment.check(bucket, targets.load(bucket, segment.place(bucket)), current["version"])
+                        segment.check(bucket, targets.load(bucket, segment.place(bucket)), current.version)
             except ValueError:
                 if self._current() == current:
                     raise
                 continue
             # The slot is written to again only after another version became the current one.
             if self._current() == current:
-                return int(current["version"])
+                return current
         raise TimeoutError(f"the shared weights changed {READ_TRIES} times while they were read")
 
     def leave(self) -> None:
@@ -189,9 +194,9 @@ class Shared:
             os.close(descriptor)
         self._claimed.clear()
 
-    def _current(self) -> dict[str, int] | None:
+    def _current(self) -> Call | None:
         told = self._meeting.peek("current")
-        return None if told is None else json.loads(told)
+        return None if told is None else Call.from_json(told)
 
     def _segment(self, slot: int, plan: Plan) -> Segment:
         if slot not in self._segments:
@@ -199,5 +204,4 @@ class Shared:
         return self._segments[slot]
 
     def _file(self, slot: int) -> Path:
-        # The meeting's port is one trainer's alone.
-        return self._folder / f"{self._meeting.address.rpartition(':')[2]}-slot-{slot}"
+        return self._folder / f"{self._meeting.name}-slot-{slot}"

@@ -19,6 +19,7 @@ from openk2.engine.weights.rounds import (
     Mailbox,
     UpdateRefusedError,
     await_decision,
+    check_version,
     decide,
     one_line,
     vote,
@@ -69,7 +70,7 @@ class Trainer:
             connect_seconds: how long to wait for the other ranks.
 
         Raises:
-            ValueError: parts that do not make up full parameters.
+            ValueError: parts that do not make up full parameters; or the meeting has such a trainer already.
             OSError: no room for the shared memory.
             TimeoutError: a rank did not come.
         """
@@ -79,6 +80,10 @@ class Trainer:
         self._sources, self._no_targets = Tensors(parts), Tensors(())
         self._mailbox = Mailbox(meeting, f"trainer {rank}")
         self._fleet = Fleet(meeting, ranks) if rank == 0 else None
+        if meeting.count(f"trainers {rank}") > 1:
+            raise ValueError(
+                f"the meeting at {meeting.address} has a trainer {rank}: another one needs its own meeting"
+            )
         meeting.post(f"held/{rank}", held_to_json(parts))
         if self._fleet is not None:
             meeting.post("config", (config or WeightsConfig()).model_dump_json())
@@ -95,9 +100,11 @@ class Trainer:
         Publishing the current version again reaches only replicas that joined since.
 
         Raises:
+            ValueError: a version that is no whole number from 0 to 2^63 - 1, or not trainer 0's.
             UpdateError: nobody has the new version; says which rank failed and how. Ranks not heard of for the time
                 limit are left out of the next update and may join again. Comes within four time limits.
         """
+        check_version(version)
         if self._fleet is not None:
             self._carry_out(self._fleet.call(version, self.config.form))
         else:

@@ -29,8 +29,8 @@ class Transport(Protocol):
     def tidy(self, plan: Plan, call: Call) -> None:
         """Forget what the update left in the meeting: trainer rank 0."""
 
-    def catch_up(self, plan: Plan, targets: Tensors, version: int | None) -> int | None:
-        """Read the current version alone, where it is another; returns it."""
+    def catch_up(self, plan: Plan, targets: Tensors, taken: Call | None) -> Call | None:
+        """Read the current version alone, where it came after ``taken``; returns the call that brought it."""
 
     def leave(self) -> None:
         """Let go of everything."""

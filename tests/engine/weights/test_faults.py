@@ -16,6 +16,7 @@ from openk2.engine.weights.meeting import Meeting
 from openk2.engine.weights.parts import whole
 from openk2.engine.weights.replica import Replica
 from openk2.engine.weights.rounds import UpdateError
+from openk2.engine.weights.shared import claim
 from openk2.engine.weights.trainer import Trainer
 
 from .fleet import (
@@ -139,7 +140,7 @@ def test_a_full_shared_memory_is_one_line_for_everybody_and_leaves_nothing(share
     request.addfinalizer(lead.close)
     address = lead.hear()
     kind, text, _ = lead.ask("register")
-    room = rf"{shared_folder}/\d+-slot-0: no room for \d+,\d\d\d bytes of shared memory \(File too large\)"
+    room = rf"{shared_folder}/127.0.0.1-\d+-[0-9a-f]{{8}}-slot-0: no room for \d+,\d\d\d bytes of shared memory \(File too large\)"
     assert kind == "OSError"
     assert re.search(room, text)
     assert list(shared_folder.iterdir()) == []
@@ -179,6 +180,32 @@ def test_the_memory_of_a_killed_trainer_is_found_and_given_back(shared_folder, r
     beside.close()
     after.close()
     assert list(shared_folder.iterdir()) == []
+
+
+def test_a_second_trainer_leaves_the_first_as_it_is(world, shared_folder):
+    own = world("shared")
+    child = own.replica("r")
+    own.update(1, [child])
+    parts, same = trainer_parts(full(2), 0, 1)[:1], Meeting.join(own.meeting.address)
+    with pytest.raises(ValueError, match=rf"^the meeting at {own.meeting.address} has a trainer 0: another one needs"):
+        Trainer(parts, same, config(shared_folder, "shared"))
+    # The same port, at another address of the machine.
+    port = own.meeting.address.rpartition(":")[2]
+    beside = Trainer(parts, Meeting.host(f"127.0.0.2:{port}"), config(shared_folder, "shared"))
+    assert len(list(shared_folder.iterdir())) == 4
+    own.update(2, [child])
+    own.update(3, [child])
+    assert [child.ask("holds"), own.replica("late").joined_at] == [3, 3]
+    beside.close()
+
+
+def test_a_segment_that_another_holds_is_named_and_left_whole(tmp_path):
+    file = tmp_path / "segment-slot-0"
+    first = claim(file, 1000)
+    with pytest.raises(OSError, match=rf"^{file}: another trainer of this meeting holds it$"):
+        claim(file, 10)
+    assert file.stat().st_size == 1000
+    os.close(first)
 
 
 def test_a_replica_that_could_not_start_or_has_left_fails_no_update(world):

@@ -1,9 +1,11 @@
 """A part says which region of a full parameter a region of a tensor is."""
 
+import numpy as np
 import pytest
 import torch
 
 from openk2.engine.weights.parts import Part, overlap, shard
+from openk2.engine.weights.plan import held_from_json, held_to_json
 
 
 def test_an_unfused_gate_of_one_expert():
@@ -35,12 +37,22 @@ def test_a_shard_of_any_dimension():
         ((-1,), (), "w: -1:0 is no part of dimension 0"),
         ((slice(0, 4, 2),), (), "w: slices have no step"),
         ((0, 0, 0), (), "more dimensions than the shape"),
+        ((...,), (), r"w: an index is whole numbers and slices of them, got Ellipsis"),
+        ((True,), (), r"w: an index is whole numbers and slices of them, got True"),
+        ((slice(0.0, 2),), (), r"w: an index is whole numbers and slices of them, got slice\(0.0, 2, None\)"),
         ((slice(0, 2),), (slice(0, 3),), "w: 0:3 is no part of dimension 0, which has 2"),
     ],
 )
 def test_regions_that_do_not_fit_are_refused(at, where, message):
     with pytest.raises(ValueError, match=message):
         Part("w", torch.zeros(2, 5), (4, 5), at, where)
+
+
+def test_numbers_of_numpy_are_numbers():
+    two = np.int64(2)
+    part = Part("w", torch.zeros(2, 5), (4, 6, 5), at=(two, slice(np.int64(1), 1 + two)), where=(slice(0, two),))
+    assert held_from_json(held_to_json([part]))[0].box == ((2, 3), (1, 3), (0, 5))
+    assert part.view(part.box).shape == (1, 2, 5)
 
 
 def test_boxes_that_only_touch_have_nothing_in_common():

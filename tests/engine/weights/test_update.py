@@ -1,6 +1,11 @@
 """Updates over real processes: every rank gets its own cut, late comers catch up, nobody else is disturbed."""
 
+import time
+
 import pytest
+
+from openk2.engine.weights.fleet import Fleet
+from openk2.engine.weights.replica import LOOK_SECONDS
 
 VIA = pytest.mark.parametrize("via", ["shared", "gloo"])
 
@@ -31,6 +36,29 @@ def test_in_shared_memory_a_late_replica_reads_alone(world):
     assert (late.joined_at, late.ask("holds")) == (1, 1)
     own.update(2, [first, late])
     assert [child.ask("holds") for child in (first, late)] == [2, 2]
+
+
+def test_a_replica_stays_at_what_was_decided_before_it_is_announced(world, monkeypatch):
+    own = world("shared")
+    child = own.replica("r")
+    own.update(1, [child])
+
+    def at_leisure(fleet, call) -> None:
+        # Time for a replica to have the decision and look twice.
+        time.sleep(2 * LOOK_SECONDS + 0.2)
+        committed(fleet, call)
+
+    committed = Fleet.committed
+    monkeypatch.setattr(Fleet, "committed", at_leisure)
+    child.tell("update", 10.0)
+    child.tell("update", 2.0)
+    own.publish(2)
+    assert child.hear() == 2
+    assert child.hear()[0] == "TimeoutError"
+    assert child.ask("holds") == 2
+    # An older version that is published later is a new one.
+    own.update(1, [child])
+    assert child.ask("holds") == 1
 
 
 def test_by_broadcast_a_late_replica_is_brought_up_without_the_others(world):
