@@ -69,6 +69,7 @@ def test_a_bad_request_is_told_what_is_wrong(
 
 
 JSON = {"Content-Type": "application/json"}
+JSON_HEAD = "Content-Type: application/json\r\n"
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"", b"null", b"\xff", b"[" * 100_000, b'{"model": NaN}'])
@@ -92,9 +93,54 @@ def test_models_health_metrics_and_page(server: Running) -> None:
     assert "<title>" in httpx2.get(server.address + "/").text
 
 
-def test_another_name_for_this_machine_is_refused(server: Running) -> None:
-    response = httpx2.get(server.address + "/v1/models", headers={"Host": "evil.example"})
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_that_does_not_say_it_is_json(server: Running, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    body = json.dumps(TEXT).encode()
+    response = httpx2.post(server.address + "/v1/completions", content=body, headers=headers, timeout=30)
+    assert response.status_code == 415
+    assert f"must be application/json, it is {kind or 'missing'}" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example", "localhost:1@evil", "[::1", "", "10.0.0.1"])
+def test_another_name_for_this_machine_is_refused(server: Running, name: str) -> None:
+    response = httpx2.get(server.address + "/health", headers={"Host": name})
     assert response.status_code == 400
+    assert response.json()["error"]["code"] == "wrong_host"
+
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost:1", "127.0.0.1:8000", "127.8.8.8", "[::1]", "[::1]:8000"])
+def test_this_machines_own_names_are_not(server: Running, name: str) -> None:
+    assert httpx2.get(server.address + "/health", headers={"Host": name}).status_code == 200
+
+
+def test_names_are_looked_at_on_all_of_loopback(
+    model: Transformer, chat_format: ChatFormat, vocabulary: Vocabulary
+) -> None:
+    with Running(make_engine(model, chat_format), vocabulary, host="127.0.0.2") as running:
+        health = running.address.replace("127.0.0.1", "127.0.0.2") + "/health"
+        assert httpx2.get(health).status_code == 200
+        assert httpx2.get(health, headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(
+    model: Transformer, chat_format: ChatFormat, vocabulary: Vocabulary
+) -> None:
+    engine = make_engine(model, chat_format, stop=frozenset())
+    scored: Any = {"prompt": [5] * 500, "echo": True, "logprobs": 20}  # megabytes: more than the kernel takes
+    body = json.dumps({"model": "tiny", "n": 16, "max_tokens": 500, "stream": True, **scored})
+    with Running(engine, vocabulary, request_seconds=0.5) as running, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", int(running.address.rsplit(":", 1)[1])))
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n{JSON_HEAD}Content-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        running.wait_for(lambda: running.served.num_admitted == 16, "the request to be let in")
+        running.wait_until_idle()
+        connection.settimeout(10)
+        last = b""
+        while some := connection.recv(1 << 20):
+            last = (last + some)[-5:]
+        assert last != b"0\r\n\r\n"  # cut off, not ended
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +236,7 @@ def test_a_model_that_breaks_is_said_to(strict: Running, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(strict.served.engine.model, "hidden", broken)
-        for failed in (endless(strict), endless(strict, stream=True)):
+        for failed in (endless(strict, prompt="new"), endless(strict, prompt="new", stream=True)):
             assert failed.status_code == 503
             assert "out of luck" in failed.json()["error"]["message"]
     strict.wait_until_idle()
