@@ -189,6 +189,39 @@ def test_a_body_too_slow(strict: Running) -> None:
 ENDLESS: Any = {"model": "tiny", "prompt": "def", "max_tokens": 2000, "logprobs": 0}
 
 
+def worst_health(server: Running, path: str, body: Any) -> tuple[httpx2.Response, float]:
+    """The answer to a request, and the longest that ``/health`` took meanwhile."""
+    answers: list[httpx2.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(server.post(path, body)))
+    worst = 0.0
+    with httpx2.Client(timeout=60) as client:
+        client.get(server.address + "/health")
+        asking.start()
+        while asking.is_alive():
+            started = time.perf_counter()
+            client.get(server.address + "/health")
+            worst = max(worst, time.perf_counter() - started)
+            time.sleep(0.01)
+    return answers[0], worst
+
+
+CALL: Any = {"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}
+# The tokenizer's longest token has 47 bytes, the context 1024 tokens: 44,000 characters might fit.
+LONG: Any = [
+    ("completions", {**TEXT, "prompt": "a b " * 900_000}),
+    ("completions", {**TEXT, "prompt": ["a b " * 11_000] * 80}),
+    ("chat/completions", {**CHAT, "messages": [{"role": "user", "content": "a b " * 900_000}]}),
+    ("chat/completions", {**CHAT, "messages": [{"role": "assistant", "tool_calls": [CALL]}] * 8000}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), LONG, ids=["prompt", "prompts", "message", "calls"])
+def test_what_is_much_too_long_keeps_nobody_waiting(server: Running, path: str, body: Any) -> None:
+    refused, worst = worst_health(server, f"/v1/{path}", body)
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
+    assert worst < 1.0
+
+
 def endless(strict: Running, **more: Any) -> httpx2.Response:
     return httpx2.post(strict.address + "/v1/completions", json=ENDLESS | more, headers=BEARER, timeout=30)
 
@@ -216,6 +249,42 @@ def test_a_full_queue_says_when_to_come_again(strict: Running, monkeypatch: pyte
     strict.wait_until_idle()
 
 
+SCORED: Any = {"model": "tiny", "prompt": [[7] * 900] * 8, "echo": True, "logprobs": 1, "max_tokens": 0}
+
+
+def slowed_scoring(server: Running, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    score = server.served.engine._score
+
+    def slow(*args: Any) -> Any:
+        time.sleep(seconds)
+        return score(*args)
+
+    monkeypatch.setattr(server.served.engine, "_score", slow)
+
+
+def test_scoring_has_its_place_in_the_queue(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed_scoring(server, monkeypatch, 0.1)
+    asking = threading.Thread(target=server.post, args=("/v1/completions", SCORED))
+    asking.start()
+    server.wait_for(lambda: server.served.num_admitted == 8, "eight prompts to be let in")
+    asking.join()
+    server.wait_until_idle()
+
+
+def test_scoring_has_one_time_limit_for_all_prompts(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed_scoring(strict, monkeypatch, 1.0)
+    started = time.monotonic()
+    late = endless(strict, prompt=[[7], [8]], echo=True, logprobs=1, max_tokens=0)
+    assert late.status_code == 504
+    assert time.monotonic() - started < 1.9
+    strict.wait_until_idle()
+
+
+def test_scoring_beyond_the_queue_is_refused(strict: Running) -> None:
+    assert endless(strict, prompt=[[7]] * 3, echo=True, logprobs=1, max_tokens=0).status_code == 429
+    strict.wait_until_idle()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_slot(strict: Running, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     never_ending(strict, monkeypatch)
@@ -236,7 +305,7 @@ def test_a_model_that_breaks_is_said_to(strict: Running, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(strict.served.engine.model, "hidden", broken)
-        for failed in (endless(strict, prompt="new"), endless(strict, prompt="new", stream=True)):
+        for failed in (endless(strict, prompt="out of luck"), endless(strict, prompt="out of luck", stream=True)):
             assert failed.status_code == 503
             assert "out of luck" in failed.json()["error"]["message"]
     strict.wait_until_idle()
