@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,9 +53,10 @@ async def chat(served: Served, request: ChatRequest) -> Response:
         message = f"{served.name} has no chat tokenizer with K2's special tokens: use /v1/completions"
         raise ApiError(400, message, code="no_chat_format")
     served.check(request.model, request.num_choices)
-    grammar = await compile_rules(turn_rules(request), served)
+    rules = turn_rules(request)
+    grammar = await compile_rules(rules, served)
     # A long dialogue takes a while to encode.
-    turn = await asyncio.to_thread(ChatTurn, served, served.engine.chat_format, request, grammar)
+    turn = await asyncio.to_thread(ChatTurn, served, served.engine.chat_format, request, grammar, list(rules.schemas))
     if request.stream:
         chunks = turn.chunks()
         return EventStream(await anext(chunks), chunks)
@@ -65,10 +66,18 @@ async def chat(served: Served, request: ChatRequest) -> Response:
 class ChatTurn:
     """One request: ``n`` choices for the next turn of its dialogue."""
 
-    def __init__(self, served: Served, chat_format: ChatFormat, request: ChatRequest, grammar: Grammar | None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        chat_format: ChatFormat,
+        request: ChatRequest,
+        grammar: Grammar | None,
+        schema_names: Sequence[str],
+    ) -> None:
         if request.top_logprobs is not None and not request.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs", param="top_logprobs")
         self._served, self._chat_format, self._request = served, chat_format, request
+        self._schema_names = schema_names
         messages = read_messages(request.messages)
         self._num_calls = sum(len(message.tool_calls) for message in messages)
         served.check_texts(message.content for message in messages)
@@ -154,7 +163,8 @@ class ChatTurn:
     async def _finish_reason(self, choice: int, answers: Answers, reader: TurnReader) -> str:
         constraint = self._constraints[choice]
         if isinstance(constraint, GrammarConstraint) and constraint.error is not None:
-            raise ApiError(400, f"a schema cannot be followed to its end: {constraint.error}", code="invalid_schema")
+            message = f"{' or '.join(self._schema_names)}: the schema cannot be followed to its end"
+            raise ApiError(400, f"{message} [{constraint.error}]", code="invalid_schema")
         if reader.stopped:
             return "stop"
         result = await answers.generations[choice].result()

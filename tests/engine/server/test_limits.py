@@ -68,6 +68,36 @@ def test_a_bad_request_is_told_what_is_wrong(
     assert error["code"] == code
 
 
+ENDLESS_REF: Any = {"$ref": "#"}
+LATE_REF: Any = {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}
+LARGE: Any = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(2500)}}
+
+
+@pytest.mark.parametrize(
+    "schema", [ENDLESS_REF, LATE_REF, LARGE, {"type": "nope"}], ids=["endless", "late", "large", "nope"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_that_cannot_be_followed_is_named_before_anything_is_sampled(
+    server: Running, schema: Any, stream: bool
+) -> None:
+    good = {"type": "function", "function": {"name": "good", "strict": True}}
+    strict = {"type": "function", "function": {"name": "note", "parameters": schema, "strict": True}}
+    answer = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    asked: Any = [
+        ("tool note, parameters", {"tools": [good, strict]}),
+        ("response_format", {"response_format": answer}),
+    ]
+    before = server.served.engine.num_sampled_tokens
+    for name, more in asked:
+        response = server.post("/v1/chat/completions", {**CHAT, "stream": stream, **more})
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert error["code"] == "invalid_schema"
+        assert error["message"].startswith(f"{name}: this schema ")
+        assert error["message"].endswith("]")
+    assert server.served.engine.num_sampled_tokens == before
+
+
 JSON = {"Content-Type": "application/json"}
 JSON_HEAD = "Content-Type: application/json\r\n"
 
