@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -48,16 +48,23 @@ class Served:
 
     def check_ids(self, token_ids: Sequence[int], room: int = 1) -> None:
         """Raise ApiError unless a prompt leaves ``room`` tokens of the context, and its ids exist."""
-        most = self.engine.config.max_context
-        if len(token_ids) + room > most:
-            message = f"the prompt has {len(token_ids)} tokens; the model's context holds {most}, answer included"
-            raise ApiError(400, message, code="context_length_exceeded")
+        self._check_length(len(token_ids), room, "")
         if max(token_ids) >= self.vocabulary.size:
             raise ApiError(400, f"token ids must be below {self.vocabulary.size}, got {max(token_ids)}", param="prompt")
 
+    def check_texts(self, texts: Iterable[str]) -> None:
+        """Raise ApiError for a prompt of texts that cannot fit the context, without the work of encoding them."""
+        self._check_length(self.vocabulary.fewest_ids(sum(map(len, texts))), 0, "at least ")
+
+    def _check_length(self, num_tokens: int, room: int, words: str) -> None:
+        most = self.engine.config.max_context
+        if num_tokens + room > most:
+            message = f"the prompt has {words}{num_tokens} tokens; the model's context holds {most}, answer included"
+            raise ApiError(400, message, code="context_length_exceeded")
+
 
 class Order(NamedTuple):
-    """One answer to be sampled."""
+    """One answer to be sampled; with ``max_tokens`` 0 its prompt is only scored."""
 
     token_ids: Sequence[int]
     sampling: Sampling
@@ -84,11 +91,16 @@ class Answers:
             message = f"{served.num_admitted} answers are being sampled or wait already; try again later"
             raise ApiError(429, message, code="queue_full", headers={"Retry-After": "1"})
         served.num_admitted += len(self._orders)
-        self._timer = asyncio.get_running_loop().call_later(served.config.request_seconds, self._time_out)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + served.config.request_seconds
+        self._timer = loop.call_at(self._deadline, self._time_out)
         try:
             for ids, sampling, constraint in self._orders:
-                generation = served.engine.submit(ids, sampling, top_logprobs=self._top_logprobs, constraint=constraint)
-                self.generations.append(generation)
+                if sampling.max_tokens:
+                    generation = served.engine.submit(
+                        ids, sampling, top_logprobs=self._top_logprobs, constraint=constraint
+                    )
+                    self.generations.append(generation)
         except Exception as error:
             self.__exit__(None, None, None)
             if isinstance(error, ValueError):  # the engine's own words for what cannot be sampled
@@ -121,6 +133,11 @@ class Answers:
             yield drawn
         if self._timed_out:
             raise TimeoutError
+
+    async def scored(self, token_ids: Sequence[int]) -> list[Drawn]:
+        """A prompt's own tokens. Raises TimeoutError past the time limit, which is one for the whole request."""
+        async with asyncio.timeout_at(self._deadline):
+            return await self._served.engine.score_prompt(token_ids, self._top_logprobs)
 
     def usage(self, num_choices: int) -> JSON:
         """What has been read and written; every prompt counts once for its ``num_choices`` answers."""

@@ -8,15 +8,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from openk2 import __version__
 from openk2.engine.server import chat, completions, errors
 from openk2.engine.server.answers import Served
-from openk2.engine.server.config import ServerConfig
 from openk2.engine.server.gate import Gate, shutting_down
 from openk2.engine.server.metrics import Measured
 from openk2.engine.server.requests import ChatRequest, CompletionRequest
@@ -26,7 +23,6 @@ PAGE = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 )
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ErrorDetail(BaseModel):
@@ -89,12 +85,7 @@ def routes(served: Served) -> FastAPI:
 
 
 def application(served: Served) -> Gate:
-    """The routes behind limits, key and metrics: what a server runs."""
+    """The routes behind limits, key and metrics: what a server runs, over `serve.Connection`s."""
     app = routes(served)
     paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
-    return Gate(_trusting(Measured(app, served.metrics, paths), served.config), served)
-
-
-def _trusting(app: ASGIApp, config: ServerConfig) -> ASGIApp:
-    """On loopback, refuse other names for this host: a web page elsewhere could bind one to it."""
-    return TrustedHostMiddleware(app, [*LOOPBACK, "[::1]"]) if config.host in LOOPBACK else app
+    return Gate(Measured(app, served.metrics, paths), served)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from openk2.engine.request import Drawn
 from openk2.engine.server.answers import Answers, Order, Served, side_by_side
-from openk2.engine.server.dialogue import read_messages, read_tools
+from openk2.engine.server.dialogue import call_id, read_messages, read_tools
 from openk2.engine.server.errors import ApiError
 from openk2.engine.server.events import EventStream
 from openk2.engine.server.grammar import Grammar, GrammarConstraint
@@ -52,8 +53,10 @@ async def chat(served: Served, request: ChatRequest) -> Response:
         message = f"{served.name} has no chat tokenizer with K2's special tokens: use /v1/completions"
         raise ApiError(400, message, code="no_chat_format")
     served.check(request.model, request.num_choices)
-    grammar = await compile_rules(turn_rules(request), served)
-    turn = ChatTurn(served, served.engine.chat_format, request, grammar)
+    rules = turn_rules(request)
+    grammar = await compile_rules(rules, served)
+    # A long dialogue takes a while to encode.
+    turn = await asyncio.to_thread(ChatTurn, served, served.engine.chat_format, request, grammar, list(rules.schemas))
     if request.stream:
         chunks = turn.chunks()
         return EventStream(await anext(chunks), chunks)
@@ -63,12 +66,21 @@ async def chat(served: Served, request: ChatRequest) -> Response:
 class ChatTurn:
     """One request: ``n`` choices for the next turn of its dialogue."""
 
-    def __init__(self, served: Served, chat_format: ChatFormat, request: ChatRequest, grammar: Grammar | None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        chat_format: ChatFormat,
+        request: ChatRequest,
+        grammar: Grammar | None,
+        schema_names: Sequence[str],
+    ) -> None:
         if request.top_logprobs is not None and not request.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs", param="top_logprobs")
         self._served, self._chat_format, self._request = served, chat_format, request
+        self._schema_names = schema_names
         messages = read_messages(request.messages)
         self._num_calls = sum(len(message.tool_calls) for message in messages)
+        served.check_texts(message.content for message in messages)
         self._ids = chat_format.prompt(messages, read_tools(request.tools or []))
         served.check_ids(self._ids)
         room = served.engine.config.max_context - len(self._ids)
@@ -151,7 +163,8 @@ class ChatTurn:
     async def _finish_reason(self, choice: int, answers: Answers, reader: TurnReader) -> str:
         constraint = self._constraints[choice]
         if isinstance(constraint, GrammarConstraint) and constraint.error is not None:
-            raise ApiError(400, f"a schema cannot be followed to its end: {constraint.error}", code="invalid_schema")
+            message = f"{' or '.join(self._schema_names)}: the schema cannot be followed to its end"
+            raise ApiError(400, f"{message} [{constraint.error}]", code="invalid_schema")
         if reader.stopped:
             return "stop"
         result = await answers.generations[choice].result()
@@ -161,9 +174,7 @@ class ChatTurn:
 
     def _message(self, message: Message) -> JSON:
         """A whole turn as OpenAI shows it. Calls that cannot be read carry ``error``."""
-        calls = [
-            replace(call, id=_call_id(call.name, self._num_calls + i)) for i, call in enumerate(message.tool_calls)
-        ]
+        calls = [replace(call, id=call_id(call.name, self._num_calls + i)) for i, call in enumerate(message.tool_calls)]
         content = message.content if message.content or not calls else None
         out: JSON = {"role": "assistant", "content": content, "refusal": None}
         if calls:
@@ -184,25 +195,20 @@ class _DeltaWriter:
             match delta:
                 case Said(text):
                     content += text
-                case Called(call_id):
+                case Called(written):
                     self._index += 1
-                    calls.append(self._opening(call_id))
+                    calls.append(self._opening(written))
                 case Argued(text):
                     calls.append({"index": self._index, "function": {"arguments": text}})
                 case Closed(call) if call.error is not None:
                     calls.append({"index": self._index, "function": {"arguments": ""}, "error": call.error.value})
         return {**({"content": content} if content else {}), **({"tool_calls": calls} if calls else {})}
 
-    def _opening(self, call_id: str) -> JSON:
-        name = call_name(call_id) or call_id
+    def _opening(self, written: str) -> JSON:
+        name = call_name(written) or written
         return {
             "index": self._index,
-            "id": _call_id(name, self._first + self._index),
+            "id": call_id(name, self._first + self._index),
             "type": "function",
             "function": {"name": name, "arguments": ""},
         }
-
-
-def _call_id(name: str, index: int) -> str:
-    """Counted by us over the whole dialogue, whatever number the model wrote: ids must be unique."""
-    return f"functions.{name}:{index}"

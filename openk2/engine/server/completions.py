@@ -44,7 +44,7 @@ class Piece:
 
 async def complete(served: Served, request: CompletionRequest) -> Response:
     """Answer a request. Raises ApiError for what is refused."""
-    completion = Completion(served, request)
+    completion = await asyncio.to_thread(Completion, served, request)  # a long prompt takes a while to encode
     if request.stream:
         chunks = completion.chunks()
         return EventStream(await anext(chunks), chunks)
@@ -61,10 +61,15 @@ class Completion:
         self._max_tokens = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
         if self._max_tokens == 0 and not request.echo:
             raise ApiError(400, "max_tokens may only be 0 with echo", param="max_tokens")
-        self._ids = [served.vocabulary.encode(p) if isinstance(p, str) else p for p in self._prompts]
-        for ids in self._ids:
-            served.check_ids(ids, room=min(self._max_tokens, 1))
+        self._ids = [self._encoded(prompt) for prompt in self._prompts]
         self._head = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
+
+    def _encoded(self, prompt: str | list[int]) -> list[int]:
+        if isinstance(prompt, str):
+            self._served.check_texts([prompt])
+        ids = self._served.vocabulary.encode(prompt) if isinstance(prompt, str) else prompt
+        self._served.check_ids(ids, room=min(self._max_tokens, 1))
+        return ids
 
     async def whole(self) -> JSON:
         """The answer in one piece."""
@@ -88,7 +93,7 @@ class Completion:
 
     def _answers(self) -> Answers:
         orders = [Order(ids, sampling) for ids in self._ids for sampling in self._request.sampling(self._max_tokens)]
-        return Answers(self._served, orders if self._max_tokens else [], top_logprobs=self._request.logprobs or 0)
+        return Answers(self._served, orders, top_logprobs=self._request.logprobs or 0)
 
     def _usage(self, answers: Answers) -> JSON:
         if self._max_tokens:
@@ -101,18 +106,12 @@ class Completion:
         trails = [CompletionLogprobs(self._served.vocabulary) for _ in choices]
         if self._request.echo:
             for prompt, ids in enumerate(self._ids):
-                scored = await self._scored(ids)
+                scored = None if self._request.logprobs is None else await answers.scored(ids)
                 for choice in range(prompt * self._request.num_choices, (prompt + 1) * self._request.num_choices):
                     yield self._echo(choice, ids, scored, trails[choice])
         if self._max_tokens:
             async for piece in side_by_side([self._continued(i, answers, trails[i]) for i in choices]):
                 yield piece
-
-    async def _scored(self, ids: list[int]) -> list[Drawn] | None:
-        if self._request.logprobs is None:
-            return None
-        async with asyncio.timeout(self._served.config.request_seconds):
-            return await self._served.engine.score_prompt(ids, self._request.logprobs)
 
     def _echo(self, choice: int, ids: list[int], scored: list[Drawn] | None, trail: CompletionLogprobs) -> Piece:
         prompt = self._prompts[choice // self._request.num_choices]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from openk2.engine.server.errors import ApiError
 from openk2.engine.server.requests import AssistantMessage, ChatMessage, Content, Tool, ToolMessage
 from openk2.schema import Message, ToolCall, ToolSpec
-from openk2.text.chat import next_call_id
 
 
 def read_messages(given: Sequence[ChatMessage]) -> list[Message]:
@@ -17,6 +16,7 @@ def read_messages(given: Sequence[ChatMessage]) -> list[Message]:
     """
     messages: list[Message] = []
     ids: dict[str, str] = {}
+    num_calls = 0
     for number, message in enumerate(given):
         text = _text(message.content)
         if isinstance(message, ToolMessage):
@@ -29,9 +29,15 @@ def read_messages(given: Sequence[ChatMessage]) -> list[Message]:
         messages.append(Message(role, text, name=message.name))
         if isinstance(message, AssistantMessage):
             for call in message.tool_calls or ():
-                ids[call.id] = next_call_id(messages, call.function.name)
+                ids[call.id] = call_id(call.function.name, num_calls)
                 messages[-1].tool_calls.append(ToolCall(ids[call.id], call.function.name, call.function.arguments))
+                num_calls += 1
     return messages
+
+
+def call_id(name: str, index: int) -> str:
+    """Counted by us over the whole dialogue, whatever number the model or the client wrote: ids must be unique."""
+    return f"functions.{name}:{index}"
 
 
 def read_tools(given: Sequence[Tool]) -> list[ToolSpec]:

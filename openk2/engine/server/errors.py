@@ -63,9 +63,12 @@ async def _failed(_: Request, error: Exception) -> Response:
     return from_failure(error).response()
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """The first thing wrong with a body; its input is not repeated, which may be large or no text at all."""
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # taken for no JSON, whatever it holds
+        kind = request.headers.get("content-type", "missing")
+        return ApiError(415, f"the content type must be application/json, it is {kind}", code="not_json").response()
     first = error.errors()[0]
     param = _where(first["loc"])
     said = first["msg"] if first["type"] != "json_invalid" else f"the body is no JSON: {first['ctx']['error']}"

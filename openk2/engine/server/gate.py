@@ -1,9 +1,12 @@
-"""What stands before every request: key, size, time to send, draining, and clients that go away."""
+"""What stands before every request: host, key, size, time, draining, and clients that go away or do not read."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
+import ipaddress
+import re
 from collections.abc import Iterable
 
 from starlette.responses import Response
@@ -13,10 +16,13 @@ from openk2.engine.server.answers import Served
 from openk2.engine.server.errors import ApiError
 
 _GUARDED = "/v1/"
+_HOST = re.compile(r"(?:\[([^]]+)]|([^:]+))(?::[0-9]+)?")
+_GRACE_SECONDS = 2.0  # for a client that reads to be told that its time is up
 
 
 class Gate:
     """ASGI middleware. The application behind it gets whole bodies, and is cancelled when its client leaves.
+    A client that has not taken its answer a little after ``request_seconds`` is hung up on.
 
     ``num_inside`` counts requests being answered. While the server drains, new ones under ``/v1/`` get 503.
     """
@@ -44,6 +50,8 @@ class Gate:
             self.num_inside -= 1
 
     def _check(self, scope: Scope) -> None:
+        if is_loopback(self._config.host) and not _names_loopback(_header(scope, b"host")):
+            raise ApiError(400, "Host: this server answers to localhost and loopback addresses", code="wrong_host")
         if not scope["path"].startswith(_GUARDED):
             return
         if self._served.draining:
@@ -97,6 +105,8 @@ class Gate:
 
         answering = asyncio.ensure_future(self._app(scope, replay, send))
         watching = asyncio.ensure_future(watch())
+        longest = self._config.request_seconds + _GRACE_SECONDS
+        hanging_up = asyncio.get_running_loop().call_later(longest, scope["state"]["hang_up"])
         try:
             await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
@@ -106,8 +116,18 @@ class Gate:
             if not answering.cancelled():
                 answering.result()
         finally:
+            hanging_up.cancel()
             watching.cancel()
             answering.cancel()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def shutting_down() -> ApiError:
@@ -117,6 +137,12 @@ def shutting_down() -> ApiError:
 
 class _ClientLeftError(Exception):
     """Nobody is there to be answered."""
+
+
+def _names_loopback(host: bytes) -> bool:
+    """A web page elsewhere can bind a name of its own to this machine, but not make a browser send another's."""
+    match = _HOST.fullmatch(host.decode("latin-1"))
+    return match is not None and is_loopback(match[1] or match[2])
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,6 +19,7 @@ from openk2.text import tokenizer as names
 
 Schema = Mapping[str, Any]
 _ANY_TEXT = r"/(.|\n)*/"
+_TRIED_TOKENS = 4  # schemas without an end, or too large, show it after one or two
 # Without it a small model may write spaces for ever. K2's calls are written compactly too.
 _COMPACT = {"x-guidance": {"whitespace_flexible": False}}
 
@@ -88,6 +89,22 @@ class Grammar:
     def constraint(self) -> GrammarConstraint:
         """A fresh reader of it, for one answer."""
         return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary)
+
+
+def check_schema(name: str, schema: Schema, vocabulary: Vocabulary) -> None:
+    """Raise ValueError, naming the schema, for one that cannot be compiled or breaks as soon as it is followed."""
+    try:
+        constraint = Grammar(turn_grammar(content=schema), vocabulary).constraint()
+    except ValueError as error:
+        raise ValueError(f"{name}: this schema cannot be used [{error}]") from None
+    for _ in range(_TRIED_TOKENS):
+        token_id = int(constraint.allowed().argmax())
+        if constraint.error is not None:
+            message = "this schema is too large, or refers to itself without an end"
+            raise ValueError(f"{name}: {message} [{constraint.error}]")
+        if token_id in vocabulary.stop_ids:
+            return
+        constraint.accept(token_id)
 
 
 class GrammarConstraint:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -11,11 +11,13 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from openk2.engine.engine import Engine
 from openk2.engine.server.answers import Served
-from openk2.engine.server.app import LOOPBACK, application
+from openk2.engine.server.app import application
 from openk2.engine.server.config import ServerConfig
+from openk2.engine.server.gate import is_loopback
 from openk2.engine.server.metrics import Metrics
 from openk2.engine.server.vocabulary import Vocabulary
 
@@ -26,7 +28,7 @@ def serve(name: str, engine: Engine, vocabulary: Vocabulary, config: ServerConfi
     ``say`` gets one line when it listens and one when it stops. Raises ValueError for an address beyond this
     machine without an API key, OSError for one that cannot be had.
     """
-    if config.api_key is None and not _is_loopback(config.host):
+    if config.api_key is None and not is_loopback(config.host):
         raise ValueError(f"{config.host} can be reached from other machines: give --api-key-file, or use 127.0.0.1")
     served = Served(name, engine, vocabulary, config, Metrics(engine))
     with contextlib.closing(listen(config)) as listening:
@@ -45,7 +47,9 @@ class Server(uvicorn.Server):
     def __init__(self, served: Served) -> None:
         self._gate, self._served = application(served), served
         quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-        super().__init__(uvicorn.Config(self._gate, lifespan="off", timeout_graceful_shutdown=1, **quiet))
+        super().__init__(
+            uvicorn.Config(self._gate, http=Connection, lifespan="off", timeout_graceful_shutdown=1, **quiet)
+        )
         self._deadline = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -62,6 +66,15 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+class Connection(H11Protocol):
+    """Uvicorn's, which can be hung up by whoever answers: what was written and not read yet is dropped."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there; ``scope["state"]["hang_up"]`` ends it."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "hang_up": transport.abort}
+
+
 def listen(config: ServerConfig) -> socket.socket:
     """A socket that listens on the server's address. Raises OSError, naming it, when it cannot be had."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
@@ -74,11 +87,3 @@ def listen(config: ServerConfig) -> socket.socket:
         listening.close()
         raise OSError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from error
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    if host in LOOPBACK:
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openk2.engine.server.answers import Served
 from openk2.engine.server.errors import ApiError
-from openk2.engine.server.grammar import CallRule, Grammar, Schema, turn_grammar
+from openk2.engine.server.grammar import CallRule, Grammar, Schema, check_schema, turn_grammar
 from openk2.engine.server.requests import ChatRequest, NamedTool, ObjectFormat, SchemaFormat, Tool
+from openk2.engine.server.vocabulary import Vocabulary
 
 _OBJECT: Schema = {"type": "object"}
 
@@ -34,6 +36,13 @@ class TurnRules:
             must_call=self.must_call,
             parallel=self.parallel,
         )
+
+    @property
+    def schemas(self) -> dict[str, Schema]:
+        """Those the turn has to obey, by the names clients know them by."""
+        answer = {} if self.answer is None else {"response_format": self.answer}
+        tools = {f"tool {tool.function.name}, parameters": self._arguments(tool) for tool in self.callable}
+        return answer | {name: schema for name, schema in tools.items() if schema is not None}
 
     def _arguments(self, tool: Tool) -> Schema | None:
         """Free only where the model chose to call, and the tool is not strict."""
@@ -71,6 +80,13 @@ async def compile_rules(rules: TurnRules, served: Served) -> Grammar | None:
     if rules.lark is None:
         return None
     try:
-        return await asyncio.to_thread(Grammar, rules.lark, served.vocabulary)  # a large schema takes a while
+        return await asyncio.to_thread(_compiled, rules.lark, rules.schemas, served.vocabulary)  # takes a while
     except ValueError as error:
-        raise ApiError(400, f"a schema cannot be used: {error}", code="invalid_schema") from None
+        raise ApiError(400, str(error), code="invalid_schema") from None
+
+
+def _compiled(lark: str, schemas: Mapping[str, Schema], vocabulary: Vocabulary) -> Grammar:
+    """Each schema is tried alone first: only so can be said which one is wrong."""
+    for name, schema in schemas.items():
+        check_schema(name, schema, vocabulary)
+    return Grammar(lark, vocabulary)

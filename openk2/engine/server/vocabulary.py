@@ -30,10 +30,18 @@ class Vocabulary:
         self.for_grammars = LLTokenizer(tokenizer_json, n_vocab=num_ids, eos_token=sorted(self.stop_ids) or [0])
         known = min(self._backend.get_vocab_size(with_added_tokens=True), num_ids)
         self._bytes = [self._bytes_of(token_id) for token_id in range(known)]
+        self._longest = max(map(len, self._bytes))
 
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``; never a special one."""
-        return self._backend.encode(text, add_special_tokens=False).ids
+        # As a batch of one: `encode` keeps other threads waiting, this does not.
+        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def fewest_ids(self, num_characters: int) -> int:
+        """No text of this length has fewer ids, whatever it says."""
+        if self._backend.normalizer is not None:  # it may shorten a text
+            return 0
+        return -(-num_characters // self._longest)
 
     def bytes_of(self, token_id: int) -> bytes:
         """What one id stands for; not always a whole character."""
