@@ -144,12 +144,12 @@ def _most_alike(node: Page, rest: Ints) -> tuple[Page | None, int]:
     ]
     best, most = None, 0
     for child in candidates:
-        if child is not None and (num_equal := common(child.tokens, rest)) > most:
+        if child is not None and (num_equal := _common(child.tokens, rest)) > most:
             best, most = child, num_equal
     return best, most
 
 
-def common(a: Ints, b: Ints) -> int:
+def _common(a: Ints, b: Ints) -> int:
     """How many first tokens are the same."""
     width = min(len(a), len(b))
     differs = np.flatnonzero(a[:width] != b[:width])

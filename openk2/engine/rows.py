@@ -60,9 +60,10 @@ class Rows:
         assert request is not None, f"row {row} is free"
         return request
 
-    def tokens(self, row: int) -> Ints:
-        """The tokens known of an active row."""
-        return self.tokens_RS[row, : self.table["length"][row]]
+    def any_begins_with(self, rows: list[int], tokens: Ints) -> bool:
+        """Whether one of the active ``rows`` has ``tokens`` as its first."""
+        long_enough = self.table["length"][rows] >= len(tokens)
+        return bool(((self.tokens_RS[rows, : len(tokens)] == tokens).all(axis=1) & long_enough).any())
 
     def num_new(self, rows: Ints) -> Ints:
         """Tokens of each of ``rows`` that have no latents yet."""

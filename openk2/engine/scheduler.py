@@ -1,14 +1,13 @@
 """Continuous batching: who is computed next, and in which pages (K2 §3.3). Nothing here waits.
 
-Shapes: B rows of a batch, T new tokens, D model, V vocabulary.
+Shapes: B rows of a batch, N layers, T tokens, L latent width, V vocabulary.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +15,12 @@ import torch
 from torch import Tensor
 
 from openk2.engine import sampler
-from openk2.engine.cache import LatentPages
-from openk2.engine.compiled import can_compile, compiled_decoder
 from openk2.engine.config import EngineConfig
-from openk2.engine.pages import Ints, Page, PagePool, common
+from openk2.engine.pages import Ints, Page, PagePool
 from openk2.engine.request import Drawn, Request
 from openk2.engine.rows import Rows
-from openk2.model.moe import Routing
+from openk2.engine.runner import Runner
 from openk2.model.transformer import Transformer
-
-if TYPE_CHECKING:
-    from openk2.engine.decoder import Decoder
 
 # What the fixed cost of a forward pass of a small model is worth, in tokens.
 _PADDING_PER_BATCH = 128
@@ -38,7 +32,7 @@ class Scheduler:
     """Requests waiting and running; a ``step`` computes some of the prompts and draws a token for every other row."""
 
     def __init__(self, model: Transformer, config: EngineConfig, stop_ids: frozenset[int]) -> None:
-        self.model, self.config, self.weight_version = model, config, 0
+        self.config, self.weight_version = config, 0
         self.num_sampled_tokens = self.num_prefill_tokens = self.num_cached_tokens = self.num_preemptions = 0
         # Callers of another thread only append here; a step takes it from there.
         self._arrived: deque[Request] = deque()
@@ -47,10 +41,7 @@ class Scheduler:
         self._is_stop_V = np.zeros(model.config.vocab_size, dtype=bool)
         self._is_stop_V[list(stop_ids)] = True
         self._pool = PagePool(config.num_pages, config.page_tokens)
-        self._latents: LatentPages | None = None
-        self._decoder: Decoder | None = None
-        self._fingerprint: str | None = None
-        self._look_at_weights()
+        self._runner = Runner(model, config)
 
     @property
     def idle(self) -> bool:
@@ -65,7 +56,7 @@ class Scheduler:
     @property
     def num_cache_bytes(self) -> int:
         """Memory the cache may come to take; 0 before the first step and while asleep."""
-        return 0 if self._latents is None else self._latents.num_bytes
+        return self._runner.num_cache_bytes
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn. May be called while a step runs in another thread."""
@@ -86,13 +77,13 @@ class Scheduler:
         for row in self.rows.active()[::-1]:
             self._put_back(int(row))
         self._pool.forget()
-        self._look_at_weights()
+        self._runner.look_at_weights()
         self.weight_version = version
 
     def sleep(self) -> None:
         """Give the cache's memory back. The next step allocates it again."""
         self.take_weights(self.weight_version)
-        self._latents = None
+        self._runner.drop_cache()
 
     def drop_all(self) -> None:
         """Give everything up."""
@@ -118,7 +109,7 @@ class Scheduler:
 
         One whose prompt begins like one that is being computed waits for that: what they share is computed once.
         """
-        begun = [self.rows.tokens(int(row)) for row in self._with_new_tokens(several=True)]
+        begun = self._with_new_tokens(several=True).tolist()
         postponed: list[Request] = []
         while self._waiting and len(postponed) < _LOOK_AHEAD and (row := self.rows.vacant()) is not None:
             request = self._waiting.popleft()
@@ -126,7 +117,9 @@ class Scheduler:
             # The last token is computed anew: its logits are what the first draw needs.
             pages, partial, num_cached = self._pool.match(tokens[:-1])
             num_missing = self._pages_for(len(tokens)) - len(pages)
-            waits = max((common(other, tokens[:-1]) for other in begun), default=0) >= num_cached + self._page_tokens
+            waits = num_cached + self._page_tokens < len(tokens) and self.rows.any_begins_with(
+                begun, tokens[: num_cached + self._page_tokens]
+            )
             # A page to spare for every row that runs: who is admitted should not be put back at once.
             fits = num_missing + self.rows.num_active <= self._pool.num_available or not self.rows.num_active
             if waits or not fits:
@@ -139,12 +132,12 @@ class Scheduler:
             if partial is not None:
                 # The first page taken may be the partial one itself: it is read before any other is wiped.
                 source, num_missing = partial.index, num_missing - 1
-                self._cache.copy(source, self._take_page(row), num_cached - len(pages) * self._page_tokens)
+                self._runner.cache.copy(source, self._take_page(row), num_cached - len(pages) * self._page_tokens)
             self._add_pages(row, num_missing)
             self._put_latents_back(row, request)
             self._count_cached(row, request)
             if len(tokens) - self.rows.table["cached"][row] > 1:
-                begun.append(tokens)
+                begun.append(row)
         self._waiting.extendleft(reversed(postponed))
 
     def _put_latents_back(self, row: int, request: Request) -> None:
@@ -153,7 +146,7 @@ class Scheduler:
         Latents come without the experts of their tokens: where those are recorded, the tokens are computed anew.
         """
         latents_NTL, request.latents_NTL = request.latents_NTL, None
-        if latents_NTL is None or self.config.record_experts or request.fingerprint != self.fingerprint:
+        if latents_NTL is None or self.config.record_experts or request.fingerprint != self._runner.fingerprint:
             return
         # The last token is computed anew: its logits are what the first draw needs.
         num_tokens = min(latents_NTL.shape[1], int(self.rows.table["length"][row]) - 1)
@@ -161,7 +154,7 @@ class Scheduler:
             num_pages = self._pages_for(num_tokens)
             num_shared = int(self.rows.table["cached"][row]) // self._page_tokens
             start = num_shared * self._page_tokens
-            self._cache.write(self.rows.pages_RW[row, num_shared:num_pages], latents_NTL[:, start:num_tokens])
+            self._runner.cache.write(self.rows.pages_RW[row, num_shared:num_pages], latents_NTL[:, start:num_tokens])
             self._set_cached(row, num_tokens)
 
     def _count_cached(self, row: int, request: Request) -> None:
@@ -182,8 +175,9 @@ class Scheduler:
         num_cached = int(self.rows.table["cached"][row])
         pages = self.rows.pages_RW[row, : self._pages_for(num_cached)]
         if request.keep_latents:
-            request.latents_NTL, request.fingerprint = self._cache.read(pages, num_cached), self.fingerprint
-        experts = self._cache.experts(pages, num_cached) if request.wants_experts else None
+            request.latents_NTL = self._runner.cache.read(pages, num_cached)
+            request.fingerprint = self._runner.fingerprint
+        experts = self._runner.cache.experts(pages, num_cached) if request.wants_experts else None
         request.finish(reason, self.weight_version, stop_text=stop_text, experts=experts)
         self._know_last_page(row)
         _, held = self.rows.vacate(row)
@@ -194,37 +188,7 @@ class Scheduler:
         """End a request that cannot go on; the others do."""
         self._end(row, "abort").error = error
 
-    # -- weights ------------------------------------------------------------------------------
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells weights apart: a digest of some numbers of every tensor."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for name, tensor in self.model.state_dict().items():
-                some = tensor.flatten()[:: max(1, tensor.numel() // 16)]
-                digest.update(f"{name}{tuple(tensor.shape)}{some.float().tolist()}".encode())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
-
-    def _look_at_weights(self) -> None:
-        """The weights may be other numbers, and other tensors of another type."""
-        assert self.model.embed_tokens is not None
-        weight = self.model.embed_tokens.weight
-        if self._latents is not None and self._latents.latents_NPGL.dtype != weight.dtype:
-            self._latents = None
-        self._compiled = can_compile(self.model)
-        self._decoder = self._fingerprint = None
-
     # -- pages --------------------------------------------------------------------------------
-
-    @property
-    def _cache(self) -> LatentPages:
-        if self._latents is None:
-            assert self.model.embed_tokens is not None
-            weight = self.model.embed_tokens.weight
-            self._latents = LatentPages(self.model.config, self.config, device=weight.device, dtype=weight.dtype)
-        return self._latents
 
     @property
     def _page_tokens(self) -> int:
@@ -235,7 +199,7 @@ class Scheduler:
 
     def _add_pages(self, row: int, count: int) -> None:
         for _ in range(count):
-            self._cache.clear(self._take_page(row))
+            self._runner.cache.clear(self._take_page(row))
 
     def _take_page(self, row: int) -> int:
         page = self._pool.take()
@@ -291,7 +255,7 @@ class Scheduler:
         rows, chunks = rows[chunks > 0], chunks[chunks > 0]
         news: list[Request] = []
         for batch in _batches(chunks, self.rows.table["cached"][rows] == 0):
-            logits_BV = self._forward(rows[batch], chunks[batch])
+            logits_BV = self._compute(rows[batch], chunks[batch])
             complete = np.flatnonzero(self.rows.num_new(rows[batch]) == 0)
             for row in rows[batch][complete]:
                 self._know_last_page(int(row))
@@ -304,50 +268,26 @@ class Scheduler:
         rows = self._give_room(self._with_new_tokens(several=False))
         if not len(rows):
             return []
-        if not self._compiled:
-            return self._draw(rows, self._forward(rows, np.ones_like(rows)))
-        return self._draw(rows, self._forward_compiled(rows))
+        logits_BV = self._compute(rows, np.ones_like(rows))
+        if not self._runner.compiled:
+            return self._draw(rows, logits_BV)
+        # PyTorch's second thread goes on spinning after an operation, on the core where the decoder's is wanted.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._draw(rows, logits_BV)
+        finally:
+            torch.set_num_threads(threads)
 
-    def _forward(self, rows_B: Ints, new_B: Ints) -> Tensor:
-        """Compute the next ``new_B`` tokens of each row; logits after the last of each, [B, V]."""
-        cached_B = self.rows.table["cached"][rows_B]
-        view = self._cache.view(self.rows.pages_RW[rows_B], cached_B, new_B)
-        last = self.rows.tokens_RS.shape[1] - 1
-        positions_BT = np.minimum(cached_B[:, None] + np.arange(new_B.max()), last)
-        tokens = torch.from_numpy(self.rows.tokens_RS[rows_B[:, None], positions_BT]).to(view.positions_BT.device)
-        routing = Routing() if self.config.record_experts else None
-        hidden_BTD = self.model.hidden(tokens, positions=view.positions_BT, cache=view, routing=routing)
-        if routing is not None:
-            view.record({layer: chosen_BTK.flatten(0, 1) for layer, chosen_BTK in routing.experts.items()})
-        self._advance(rows_B, new_B)
-        assert self.model.lm_head is not None
-        last_B = torch.from_numpy(new_B - 1).to(hidden_BTD.device)
-        return self.model.lm_head(hidden_BTD[torch.arange(len(rows_B), device=last_B.device), last_B])
-
-    def _forward_compiled(self, rows_B: Ints) -> Tensor:
-        """The same for one token of each row, without PyTorch."""
-        if self._decoder is None:
-            self._decoder = compiled_decoder(self.model)
-        cache, length_B = self._cache, self.rows.table["length"][rows_B]
-        pages_BW = self.rows.pages_RW[rows_B]
-        chosen_NBK = np.zeros(
-            (self.model.config.num_layers, len(rows_B), self.model.config.num_experts_per_token), np.int64
-        )
-        tokens_B = self.rows.tokens_RS[rows_B, length_B - 1]
-        logits_BV = self._decoder.step(tokens_B, length_B, pages_BW, cache.latents_NPGL, chosen_NBK)
-        if self.config.record_experts:
-            view = cache.view(pages_BW, length_B - 1, np.ones_like(rows_B))
-            view.record(dict(enumerate(torch.from_numpy(chosen_NBK))))
-        self._advance(rows_B, np.ones_like(rows_B))
-        return logits_BV
-
-    def _advance(self, rows_B: Ints, new_B: Ints) -> None:
-        """The latents of so many more tokens of each row are in the cache."""
+    def _compute(self, rows_B: Ints, new_B: Ints) -> Tensor:
+        """The next ``new_B`` tokens of each row; logits after the last of each, [B, V]."""
+        logits_BV = self._runner.logits(self.rows, rows_B, new_B)
         cached_B = self.rows.table["cached"][rows_B]
         boundary_B = (cached_B + new_B) // self._page_tokens != cached_B // self._page_tokens
         for row, num_cached in zip(rows_B[boundary_B], (cached_B + new_B)[boundary_B], strict=True):
             self._set_cached(int(row), int(num_cached))
         self.rows.table["cached"][rows_B] = cached_B + new_B
+        return logits_BV
 
     def _draw(self, rows_B: Ints, logits_BV: Tensor) -> list[Request]:
         """Give each row its next token, and end those that are done."""
