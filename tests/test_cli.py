@@ -52,7 +52,9 @@ def test_a_system_error_names_its_file(capsys: pytest.CaptureFixture[str], monke
 
 def test_ctrl_c_says_how_to_go_on():
     program = (
-        "import sys, time; from openk2 import cli\n"
+        "import signal, sys, time; from openk2 import cli\n"
+        # A shell that starts its jobs in the background has them ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(args): print('waiting', flush=True); time.sleep(30)\n"
         "cli.count = wait; sys.exit(cli.main(['count', 'any.toml']))"
     )
