@@ -21,12 +21,12 @@ from openk2.engine.server.config import ServerConfig
 from openk2.engine.server.metrics import Metrics
 from openk2.engine.server.serve import Server, listen
 from openk2.engine.server.vocabulary import Vocabulary
-from openk2.model.config import ModelConfig
 from openk2.model.hf import save_hf
 from openk2.model.transformer import Transformer
 from openk2.text.chat import ChatFormat
 from openk2.text.config import TokenizerConfig
 from openk2.text.tokenizer import Tokenizer
+from tests.engine.conftest import MODEL as SHAPE
 
 
 @pytest.fixture(scope="session")
@@ -45,24 +45,7 @@ def vocabulary(tokenizer: Tokenizer, chat_format: ChatFormat) -> Vocabulary:
     return Vocabulary(tokenizer.to_json(), tokenizer.vocab_size + 8, chat_format.stop_ids)
 
 
-MODEL = ModelConfig(
-    vocab_size=608,
-    hidden_size=32,
-    num_layers=2,
-    num_dense_layers=1,
-    intermediate_size=64,
-    moe_intermediate_size=16,
-    num_heads=2,
-    q_lora_rank=24,
-    kv_lora_rank=16,
-    qk_nope_head_dim=8,
-    qk_rope_head_dim=4,
-    v_head_dim=8,
-    num_experts=4,
-    num_experts_per_token=2,
-    max_positions=2048,
-    init_std=0.2,
-)
+MODEL = SHAPE.model_copy(update={"vocab_size": 608, "num_layers": 2, "max_positions": 2048})
 
 
 class Running:
