@@ -117,7 +117,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub.set_defaults(verb=study, stage="study")
     sub.add_argument("name", choices=["stability"], help="stability: does QK-Clip keep attention logits bounded?")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where runs and report go (default: runs/study-NAME)")
-    sub.add_argument("--steps", type=int, default=300, metavar="N", help="steps of a run (default 300)")
+    sub.add_argument("--steps", type=int, default=220, metavar="N", help="steps of a run (default 220)")
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, at least 2 (default 3)")
 
     if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
