@@ -4,7 +4,8 @@ Every setting of a peer (expert implementation, threads) is tried on a few token
 type runs at full size, alternating with ours. vLLM needs an environment of its own (bench/vllm_peer.py says how):
 without ``--vllm`` it is left out. Decoding speed leaves the prompt out: the time for 64 tokens less
 the time for one. In float32 both must give the same tokens. Reported: medians over rounds, and the median of the
-per-round ratios. Then the time to the first token of a prompt whose first 512 tokens were met before.
+per-round ratios. Then how far sampled log-probabilities lie from a trainer's, and the time to the first token of a
+prompt whose first 512 tokens were met before.
 
     python -m bench.engine --vllm VLLM_ENV/bin/python
 """
@@ -34,7 +35,7 @@ from openk2.engine.engine import Engine
 from openk2.jobs.provenance import provenance
 from openk2.model.hf import save_hf
 from openk2.model.transformer import Transformer
-from openk2.schema import Sampling
+from openk2.schema import Sampled, Sampling
 
 PROMPT, ANSWER, FEW, PREFIX, TAIL = 64, 64, 13, 512, 16
 BATCHES = (1, 16, 64)
@@ -194,6 +195,28 @@ def first_token(model: Transformer, rounds: int) -> dict:
     }
 
 
+def logprob_gap(model: Transformer) -> dict:
+    """How far log-probabilities sampled in a batch lie from those a trainer's forward gives the same tokens."""
+    engine = Engine(model, None, EngineConfig(max_rows=max(BATCHES), max_context=256), stop_ids=frozenset())
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randint(1, CONFIG.vocab_size, (16, PROMPT), generator=generator).tolist()
+
+    async def run() -> list[Sampled]:
+        asked = [engine.sample(p, Sampling(temperature=1.0, max_tokens=ANSWER, seed=i)) for i, p in enumerate(prompts)]
+        return await asyncio.gather(*asked)
+
+    samples = asyncio.run(run())
+    scored = engine.score([prompt + sampled.token_ids for prompt, sampled in zip(prompts, samples, strict=True)])
+    gaps = torch.tensor(
+        [
+            abs(ours - trainers)
+            for sampled, logprobs in zip(samples, scored, strict=True)
+            for ours, trainers in zip(sampled.logprobs, logprobs[PROMPT - 1 :], strict=True)
+        ]
+    )
+    return {"dtype": str(model.lm_head.weight.dtype)[6:], "mean": float(gaps.mean()), "largest": float(gaps.max())}
+
+
 def table(results: dict) -> str:
     """The figures in Markdown."""
     p, shared = results["provenance"], results["shared_prefix"]
@@ -218,6 +241,11 @@ def table(results: dict) -> str:
         f"First token of a prompt of {PREFIX} + {TAIL} tokens: {shared['first_seconds'] * 1e3:.0f} ms; of another with the "
         f"same first {PREFIX}: {shared['later_seconds'] * 1e3:.1f} ms, {shared['ratio']:.1f} times faster.",
     ]
+    lines += [
+        f"Log-probabilities of {16 * ANSWER} tokens sampled at 16 a batch, against a trainer's forward in {gap['dtype']}: "
+        f"{gap['mean']:.1e} apart in the mean, {gap['largest']:.1e} at most."
+        for gap in results["logprob_gaps"]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -233,6 +261,7 @@ def main() -> None:
         "transformers": transformers.__version__,
         "rounds": args.rounds,
         "config": CONFIG.model_dump(),
+        "logprob_gaps": [],
         "decode": [],
     }
     with ExitStack() as stack:
@@ -241,7 +270,8 @@ def main() -> None:
         vllm_way = None if args.vllm is None else vllm(args.vllm, folder, stack)
         results["shared_prefix"] = first_token(model, args.rounds)
         for dtype, peer in ((torch.float32, vllm_way), (torch.bfloat16, None)):
-            for row in compare(model.to(dtype), folder, dtype, args.rounds, peer):
+            results["logprob_gaps"].append(logprob_gap(model.to(dtype)))
+            for row in compare(model, folder, dtype, args.rounds, peer):
                 results["decode"].append(row)
                 # The last rows take minutes: what is measured is kept.
                 args.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Whether the decoding step runs compiled: on a CPU, in float32, where numba is installed."""
+"""Whether few tokens at a time are computed by compiled kernels: on a CPU, where numba is installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def can_compile(model: Transformer) -> bool:
-    """True for contiguous float32 weights on a CPU; where numba is missing, says so once."""
-    fits = all(p.device.type == "cpu" and p.dtype == torch.float32 and p.is_contiguous() for p in model.parameters())
-    return fits and _has_numba()
+    """True for contiguous weights on a CPU, all float32 or all bfloat16; where numba is missing, says so once."""
+    weights, biases = list(model.parameters()), [router.e_score_correction_bias for router in model.routers()]
+    fits = all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in (*weights, *biases))
+    types, bias_types = {weight.dtype for weight in weights}, {bias.dtype for bias in biases}
+    simple = len(types) == 1 and len(bias_types) <= 1 and types | bias_types <= {torch.float32, torch.bfloat16}
+    return fits and simple and _has_numba()
 
 
 def compiled_decoder(model: Transformer) -> Decoder:

@@ -1,14 +1,13 @@
-"""The compiled decoding step over a model's own weights: no copy, hardly an operation of PyTorch.
+"""The compiled forward pass over a model's own weights: no copy, hardly an operation of PyTorch.
 
 Shapes as in ``kernels``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,69 +16,108 @@ from torch import Tensor
 
 from openk2.engine import kernels
 from openk2.engine.compiled import can_compile
+from openk2.engine.intrinsics import give_up
 from openk2.engine.pages import Ints
 from openk2.model import rope
-from openk2.model.attention import LatentAttention
 from openk2.model.config import ModelConfig
 from openk2.model.moe import MoE, SwiGLU
 from openk2.model.transformer import Layer, Transformer
 
 Floats = npt.NDArray[np.float32]
-# A thread with fewer rows than this reads the weights for too little.
-_LEAST_ROWS = 4
-# x_BD, cos_BP, sin_BP, latents_NPGL, pages_BW, lengths_B, chosen_NBK
-Step = Callable[[Floats, Floats, Floats, Floats, Ints, Ints, Ints], None]
+# float32, or bfloat16 as the integers of its bits
+Stored = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
+# What a thread has to do, in multiplications, to be worth the tenths of a millisecond in which it wakes up.
+_WORTH_A_THREAD = 3_000_000
 
 
 class Decoder:
-    """Decodes one token a sequence. Holds views: weights changed in place are seen, replaced ones are not."""
+    """Computes few tokens of many sequences. Reads weights where they are: those changed in place are seen, replaced ones not."""
 
     def __init__(self, model: Transformer) -> None:
         """``model`` is whole, and one that ``can_compile``."""
-        assert can_compile(model), "the compiled decoder wants contiguous float32 weights on a CPU"
+        assert can_compile(model), "the compiled decoder wants contiguous weights of one type on a CPU"
         assert model.embed_tokens is not None
         assert model.lm_head is not None
         assert model.norm is not None
-        self._model = model
-        self._embedding_VD, self._head_VD = _view(model.embed_tokens.weight), _view(model.lm_head.weight)
-        self._norm_D, self._eps = _view(model.norm.weight), np.float32(model.norm.eps)
-        self._layers = [
-            step for layer in cast(Iterable[Layer], model.layers.values()) for step in (_attention(layer), _mlp(layer))
-        ]
+        self._model, self._shape = model, _shape(model)
+        layers = cast(Iterable[Layer], model.layers.values())
+        # Addresses own nothing: the tensors behind them are kept.
+        self._kept = list(model.state_dict(keep_vars=True).values())
+        self._layers_M = np.array([tuple(_addresses(layer)) for layer in layers], dtype=kernels.LAYER)
+        self._embedding_ZD, self._head_ZD = _stored(model.embed_tokens.weight), _stored(model.lm_head.weight)
+        self._norm_D = _stored(model.norm.weight)
+        biases = [router.e_score_correction_bias for router in model.routers()]
+        self._bias_E = _stored(biases[0]) if biases else self._norm_D
+        self._work_of_a_token = _multiplications(model.config)
+        self._cos_SP = self._sin_SP = np.empty((0, 0), np.float32)
+        self._outs_TJD = np.empty((0, model.config.num_experts_per_token + 1, model.config.hidden_size), np.float32)
         self._pool: ThreadPoolExecutor | None = None
 
-    def step(self, tokens_B: Ints, lengths_B: Ints, pages_BW: Ints, latents_NPGL: Tensor, chosen_NBK: Ints) -> Tensor:
-        """Logits [B, V] after the last token of each sequence; its latent goes into the cache.
+    def step(
+        self,
+        tokens_T: Ints,
+        lengths_T: Ints,
+        pages_TW: Ints,
+        latents_MPGL: Tensor,
+        chosen_MTJ: Ints,
+        wanted_A: Ints | None = None,
+    ) -> Tensor:
+        """Logits [A, Z] after the ``wanted`` tokens (None: after all); every token's latent goes into the cache.
 
         Args:
-            tokens_B: the last token of each.
-            lengths_B: tokens of each, this one included.
-            pages_BW: where each lies in the cache.
-            latents_NPGL: the cache.
-            chosen_NBK: receives the experts of each layer.
+            tokens_T: new tokens, those of one sequence in order.
+            lengths_T: tokens of each one's sequence up to itself.
+            pages_TW: where its sequence lies in the cache.
+            latents_MPGL: the cache.
+            chosen_MTJ: receives the experts of each layer.
         """
-        positions_1B = torch.from_numpy(lengths_B - 1).unsqueeze(0)
-        turns_BP = rope.turns(self._model.config, positions_1B, self._model.inv_freq_P)[0]
-        cos_BP, sin_BP = turns_BP.real.contiguous().numpy(), turns_BP.imag.contiguous().numpy()
-        cache, logits_BV = latents_NPGL.numpy(), np.empty((len(tokens_B), len(self._head_VD)), np.float32)
+        num_tokens, config = len(tokens_T), self._model.config
+        wanted_A = np.arange(num_tokens) if wanted_A is None else wanted_A
+        cos_SP, sin_SP = self._turns(int(lengths_T.max()))
+        logits_AZ = np.empty((len(wanted_A), config.vocab_size), np.float32)
+        arguments = (
+            self._shape, self._layers_M, self._norm_D[:0], self._bias_E[:0], self._norm_D, self._head_ZD,
+            _widened(self._embedding_ZD[tokens_T]), cos_SP, sin_SP,
+            _stored(latents_MPGL), pages_TW, lengths_T, chosen_MTJ, *self._room(num_tokens),
+            wanted_A, logits_AZ, np.zeros(len(self._layers_M) + 1, np.int64),
+        )  # fmt: skip
+        self._together(arguments, num_threads=self._num_threads(num_tokens))
+        return torch.from_numpy(logits_AZ)
 
-        def compute(rows: slice) -> None:
-            x_BD, chosen = self._embedding_VD[tokens_B[rows]], np.ascontiguousarray(chosen_NBK[:, rows])
-            for layer in self._layers:
-                layer(x_BD, cos_BP[rows], sin_BP[rows], cache, pages_BW[rows], lengths_B[rows], chosen)
-            kernels.rms_norm(x_BD, self._norm_D, self._eps, x_BD)
-            kernels.linear(x_BD, self._head_VD, logits_BV[rows])
-            chosen_NBK[:, rows] = chosen
+    def _turns(self, length: int) -> tuple[Floats, Floats]:
+        """Cosines and sines of at least the first ``length`` positions, both [S, P]."""
+        if length > len(self._cos_SP):
+            positions_1S = torch.arange(2 * length, device="cpu").unsqueeze(0)
+            turns_SP = rope.turns(self._model.config, positions_1S, self._model.inv_freq_P)[0]
+            self._cos_SP, self._sin_SP = turns_SP.real.contiguous().numpy(), turns_SP.imag.contiguous().numpy()
+        return self._cos_SP, self._sin_SP
 
-        # Kernels let go of Python's lock. Each thread takes some rows through all layers: they never wait for each other.
-        num_threads = max(1, min(torch.get_num_threads(), len(tokens_B) // _LEAST_ROWS))
-        bounds = [len(tokens_B) * i // num_threads for i in range(num_threads + 1)]
-        parts = [slice(start, stop) for start, stop in pairwise(bounds)]
-        others = [self._threads().submit(compute, part) for part in parts[1:]]
-        compute(parts[0])
+    def _room(self, num_tokens: int) -> tuple[Floats, Floats, Floats]:
+        """Room to work in: ``normed``, ``gates`` and ``outs`` of ``kernels.step``."""
+        if num_tokens > len(self._outs_TJD):
+            self._outs_TJD = np.empty((num_tokens, *self._outs_TJD.shape[1:]), np.float32)
+        _, slots, width = self._outs_TJD.shape
+        normed_TD, gates_TJ = np.empty((num_tokens, width), np.float32), np.empty((num_tokens, slots - 1), np.float32)
+        return normed_TD, gates_TJ, self._outs_TJD[:num_tokens]
+
+    def _num_threads(self, num_tokens: int) -> int:
+        return max(1, min(torch.get_num_threads(), num_tokens * self._work_of_a_token // _WORTH_A_THREAD))
+
+    def _together(self, arguments: tuple[Any, ...], *, num_threads: int) -> None:
+        """Run the step in so many threads. It lets go of Python's lock, so that they run at once."""
+        meeting = np.zeros(3, np.int64)
+
+        def run(thread: int) -> None:
+            try:
+                kernels.step(*arguments, meeting, thread, num_threads)
+            except BaseException:
+                give_up(meeting)
+                raise
+
+        others = [self._threads().submit(run, thread) for thread in range(1, num_threads)]
+        run(0)
         for other in others:
             other.result()
-        return torch.from_numpy(logits_BV)
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -93,64 +131,77 @@ def warm_up() -> None:
         vocab_size=8, hidden_size=8, num_layers=2, intermediate_size=8, moe_intermediate_size=4, num_heads=2,
         kv_lora_rank=4, qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=4, num_experts=2, num_experts_per_token=1,
     )  # fmt: skip
-    model = Transformer(config).initialize(0)
-    one, pages_BW, latents_NPGL = np.ones(1, np.int64), np.zeros((1, 1), np.int64), torch.zeros(2, 1, 4, 8)
-    Decoder(model).step(one, one, pages_BW, latents_NPGL, np.zeros((2, 1, 1), np.int64))
+    one, pages_TW = np.ones(1, np.int64), np.zeros((1, 1), np.int64)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = Transformer(config).initialize(0).to(dtype)
+        latents_MPGL = torch.zeros(2, 1, 4, 8, dtype=dtype)
+        Decoder(model).step(one, one, pages_TW, latents_MPGL, np.zeros((2, 1, 1), np.int64))
 
 
-def _attention(layer: Layer) -> Step:
-    module: LatentAttention = layer.self_attn
-    c, number = module.config, module.layer
-    norm_D, eps = _view(layer.input_layernorm.weight), np.float32(layer.input_layernorm.eps)
-    if c.q_lora_rank is None:
-        q_a_QD, q_a_norm_Q, q_OQ = np.empty((0, 0), np.float32), np.empty(0, np.float32), _view(module.q_proj.weight)
+def _shape(model: Transformer) -> Any:
+    """The model's ``kernels.SHAPE``."""
+    c = model.config
+    layer: Layer = next(iter(model.layers.values()))  # type: ignore[assignment]
+    whole = {
+        "hidden": c.hidden_size, "heads": c.num_heads, "query_latent": c.q_lora_rank or 0, "nope": c.qk_nope_head_dim,
+        "rope": c.qk_rope_head_dim, "value": c.v_head_dim, "latent": c.kv_lora_rank, "intermediate": c.intermediate_size,
+        "expert": c.moe_intermediate_size, "shared": c.num_shared_experts * c.moe_intermediate_size,
+        "experts": c.num_experts, "groups": c.num_expert_groups, "groups_kept": c.num_groups_per_token,
+        "eps": layer.input_layernorm.eps, "latent_eps": layer.self_attn.kv_a_layernorm.eps,
+        "softmax_scale": layer.self_attn.softmax_scale, "gate_sum": c.routed_scaling_factor,
+    }  # fmt: skip
+    return np.array([tuple(whole[name] for name in kernels.SHAPE.names or ())], dtype=kernels.SHAPE)[0]
+
+
+def _addresses(layer: Layer) -> Iterable[int]:
+    """The layer's ``kernels.LAYER``."""
+    attention, mlp = layer.self_attn, layer.mlp
+    where: dict[str, Tensor] = {
+        "input_norm": layer.input_layernorm.weight,
+        "kv_a": attention.kv_a_proj_with_mqa.weight,
+        "kv_a_norm": attention.kv_a_layernorm.weight,
+        "kv_b": attention.kv_b_proj.weight,
+        "o": attention.o_proj.weight,
+        "post_norm": layer.post_attention_layernorm.weight,
+    }
+    if attention.config.q_lora_rank is None:
+        where |= {"q": attention.q_proj.weight}
     else:
-        q_a_QD, q_a_norm_Q = _view(module.q_a_proj.weight), _view(module.q_a_layernorm.weight)
-        q_OQ = _view(module.q_b_proj.weight)
-    kv_a_LD, kv_a_norm_C = _view(module.kv_a_proj_with_mqa.weight), _view(module.kv_a_layernorm.weight)
-    kv_HXC = _view(module.kv_b_proj.weight).reshape(c.num_heads, -1, c.kv_lora_rank)
-    o_DO, latent_eps = _view(module.o_proj.weight), np.float32(module.kv_a_layernorm.eps)
-    nope, scale = c.qk_nope_head_dim, np.float32(module.softmax_scale)
-
-    def step(
-        x_BD: Floats, cos_BP: Floats, sin_BP: Floats, cache: Floats, pages_BW: Ints, lengths_B: Ints, _: Ints
-    ) -> None:
-        kernels.attention(
-            x_BD, norm_D, eps, q_a_QD, q_a_norm_Q, q_OQ, kv_a_LD, kv_a_norm_C, latent_eps, kv_HXC, o_DO,
-            cos_BP, sin_BP, cache[number], pages_BW, lengths_B, nope, scale,
-        )  # fmt: skip
-
-    return step
-
-
-def _mlp(layer: Layer) -> Step:
-    norm_D, eps = _view(layer.post_attention_layernorm.weight), np.float32(layer.post_attention_layernorm.eps)
-    mlp = layer.mlp
+        where |= {
+            "q_a": attention.q_a_proj.weight,
+            "q_a_norm": attention.q_a_layernorm.weight,
+            "q": attention.q_b_proj.weight,
+        }
     if isinstance(mlp, SwiGLU):
-        gate_up_XD, down_DF = _view(mlp.gate_up_proj.weight), _view(mlp.down_proj.weight)
-
-        def dense(x_BD: Floats, *_: Floats | Ints) -> None:
-            kernels.dense(x_BD, norm_D, eps, gate_up_XD, down_DF)
-
-        return dense
-    moe: MoE = mlp
-    c, number = moe.gate.config, moe.layer
-    router_ED, bias_E = _view(moe.gate.weight), _view(moe.gate.e_score_correction_bias)
-    gate_up_EXD, down_EDF = _view(moe.experts.gate_up), _view(moe.experts.down)
-    shared_gate_up_XD, shared_down_DF = np.empty((0, c.hidden_size), np.float32), np.empty((0, 0), np.float32)
-    if moe.shared_experts is not None:
-        shared_gate_up_XD = _view(moe.shared_experts.gate_up_proj.weight)
-        shared_down_DF = _view(moe.shared_experts.down_proj.weight)
-    groups, kept, factor = c.num_expert_groups, c.num_groups_per_token, np.float32(c.routed_scaling_factor)
-
-    def step(x_BD: Floats, _c: Floats, _s: Floats, _l: Floats, _p: Ints, _n: Ints, chosen_NBK: Ints) -> None:
-        kernels.mixture(
-            x_BD, norm_D, eps, router_ED, bias_E, groups, kept, factor, gate_up_EXD, down_EDF,
-            shared_gate_up_XD, shared_down_DF, chosen_NBK[number],
-        )  # fmt: skip
-
-    return step
+        where |= {"gate_up": mlp.gate_up_proj.weight, "down": mlp.down_proj.weight}
+    else:
+        moe: MoE = mlp
+        where |= {"router": moe.gate.weight, "bias": moe.gate.e_score_correction_bias}
+        where |= {"expert_gate_up": moe.experts.gate_up, "expert_down": moe.experts.down}
+        if moe.shared_experts is not None:
+            where |= {
+                "shared_gate_up": moe.shared_experts.gate_up_proj.weight,
+                "shared_down": moe.shared_experts.down_proj.weight,
+            }
+    return (where[name].data_ptr() if name in where else 0 for name in kernels.LAYER.names or ())
 
 
-def _view(weight: Tensor) -> Floats:
-    return weight.detach().numpy()
+def _multiplications(c: ModelConfig) -> int:
+    """What one token costs in all layers, the cache left out."""
+    attention = (
+        c.hidden_size * c.num_heads * (c.qk_head_dim + c.v_head_dim) + 2 * c.num_heads * c.kv_lora_rank * c.qk_head_dim
+    )
+    active = (c.num_experts_per_token + c.num_shared_experts) * c.moe_intermediate_size or c.intermediate_size
+    return c.num_layers * (attention + 3 * c.hidden_size * active) + c.vocab_size * c.hidden_size
+
+
+def _stored(weight: Tensor) -> Stored:
+    """A view on its numbers."""
+    weight = weight.detach()
+    return weight.view(torch.int16).numpy().view(np.uint16) if weight.dtype == torch.bfloat16 else weight.numpy()
+
+
+def _widened(stored: Stored) -> Floats:
+    if stored.dtype == np.float32:
+        return cast(Floats, stored)
+    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -1,4 +1,4 @@
-"""The next tokens of some rows through the model and into the cache: prompts by PyTorch, decoding compiled where it can be.
+"""The next tokens of some rows through the model and into the cache: many by PyTorch, few compiled where that can be.
 
 Shapes: B rows of a batch, T new tokens, D model, V vocabulary, W pages of a row, N layers, K experts of a token.
 """
@@ -22,6 +22,9 @@ from openk2.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from openk2.engine.decoder import Decoder
+
+# New tokens for which compiled kernels are faster than PyTorch's products, beside one of each row.
+_FEW_TOKENS = 96
 
 
 class Runner:
@@ -67,8 +70,8 @@ class Runner:
 
     def logits(self, rows: Rows, rows_B: Ints, new_B: Ints) -> Tensor:
         """Compute the next ``new_B`` tokens of each of ``rows_B``; logits after the last of each, [B, V]."""
-        if self.compiled and (new_B == 1).all():
-            return self._decoded(rows, rows_B)
+        if self.compiled and new_B.sum() <= max(len(rows_B), _FEW_TOKENS):
+            return self._compiled_logits(rows, rows_B, new_B)
         cached_B = rows.table["cached"][rows_B]
         view = self.cache.view(rows.pages_RW[rows_B], cached_B, new_B)
         last = rows.tokens_RS.shape[1] - 1
@@ -82,19 +85,22 @@ class Runner:
         last_B = torch.from_numpy(new_B - 1).to(hidden_BTD.device)
         return self.model.lm_head(hidden_BTD[torch.arange(len(rows_B), device=last_B.device), last_B])
 
-    def _decoded(self, rows: Rows, rows_B: Ints) -> Tensor:
-        """The same for one token of each row, without PyTorch."""
+    def _compiled_logits(self, rows: Rows, rows_B: Ints, new_B: Ints) -> Tensor:
+        """The same without PyTorch: every token a row of its own, M in all."""
         if self._decoder is None:
             self._decoder = compiled_decoder(self.model)
-        pages_BW, cached_B = rows.pages_RW[rows_B], rows.table["cached"][rows_B]
-        chosen_NBK = np.zeros(
-            (self.model.config.num_layers, len(rows_B), self.model.config.num_experts_per_token), np.int64
+        ends_B = np.cumsum(new_B)
+        rows_M = np.repeat(rows_B, new_B)
+        before_M = rows.table["cached"][rows_M] + np.arange(len(rows_M)) - np.repeat(ends_B - new_B, new_B)
+        pages_MW, tokens_M = rows.pages_RW[rows_M], rows.tokens_RS[rows_M, before_M]
+        shape = self.model.config.num_layers, len(rows_M), self.model.config.num_experts_per_token
+        chosen_NMK = np.zeros(shape, np.int64)
+        logits_BV = self._decoder.step(
+            tokens_M, before_M + 1, pages_MW, self.cache.latents_NPGL, chosen_NMK, ends_B - 1
         )
-        tokens_B = rows.tokens_RS[rows_B, cached_B]
-        logits_BV = self._decoder.step(tokens_B, cached_B + 1, pages_BW, self.cache.latents_NPGL, chosen_NBK)
         if self.config.record_experts:
-            view = self.cache.view(pages_BW, cached_B, np.ones_like(rows_B))
-            view.record(dict(enumerate(torch.from_numpy(chosen_NBK))))
+            view = self.cache.view(pages_MW, before_M, np.ones_like(rows_M))
+            view.record(dict(enumerate(torch.from_numpy(chosen_NMK))))
         return logits_BV
 
     def _embedding(self) -> Tensor:

@@ -319,14 +319,13 @@ class Scheduler:
         """What grammars allow, by row. A row without a next token, for want of numbers or by its grammar, ends here."""
         allowed: dict[int, npt.NDArray[np.bool_]] = {}
         # One logit that is no number makes a whole row of log-probabilities so.
-        unknown_B = logprobs_BV[:, 0].isnan().cpu().numpy()
-        for row, unknown in zip(rows_B.tolist(), unknown_B, strict=True):
-            constraint = self.rows.request(row).constraint
-            if unknown:
-                self._fail(row, FloatingPointError("the model's logits are not finite"))
-            elif constraint is not None:
+        for row in rows_B[logprobs_BV[:, 0].isnan().cpu().numpy()].tolist():
+            self._fail(row, FloatingPointError("the model's logits are not finite"))
+        for row in rows_B.tolist():
+            request = self.rows.requests[row]
+            if request is not None and request.constraint is not None:
                 try:
-                    allowed[row] = _checked(constraint.allowed(), logprobs_BV.shape[1])
+                    allowed[row] = _checked(request.constraint.allowed(), logprobs_BV.shape[1])
                 except Exception as error:  # noqa: BLE001 - a grammar is its caller's code: it fails that request alone
                     self._fail(row, error)
         return allowed

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+from openk2.engine import kernels
 from openk2.engine.cache import LatentPages
 from openk2.engine.compiled import can_compile
 from openk2.engine.config import EngineConfig
 from openk2.engine.decoder import Decoder
+from openk2.engine.intrinsics import compiled, store
 from openk2.model.config import ModelConfig, YarnConfig
 from openk2.model.moe import Routing
 from openk2.model.transformer import Transformer
@@ -103,7 +108,92 @@ def test_weights_changed_in_place_are_seen() -> None:
     torch.testing.assert_close(decoder.step(one, one, pages_BW, torch.zeros(3, 1, 8, 20), chosen_NBK), 2 * before)
 
 
-def test_other_types_go_through_pytorch() -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tokens_of_one_prompt_see_those_before_them(dtype: torch.dtype, threads: int) -> None:
+    """Sequences of several new tokens, cut between the threads wherever that falls; bfloat16 against the same in float32."""
+    model = Transformer(MODEL).initialize(0).eval().to(dtype)
+    new_B, cached_B = np.array([7, 1, 12, 3]), np.array([9, 20, 0, 8])
+    config = EngineConfig(max_rows=4, max_context=40, page_tokens=8)
+    pages_BW = np.random.default_rng(0).permutation(4 * 5).reshape(4, 5)
+    latents, exact = (LatentPages(MODEL, config, device=CPU, dtype=each) for each in (dtype, torch.float32))
+    generator = torch.Generator().manual_seed(0)
+    latents.latents_NPGL.normal_(generator=generator)
+    exact.latents_NPGL.copy_(latents.latents_NPGL)
+    tokens_BT = torch.randint(0, MODEL.vocab_size, (4, 12), generator=generator)
+    twin, view = copy.deepcopy(model).float(), exact.view(pages_BW, cached_B, new_B)
+    hidden_BTD = twin.hidden(tokens_BT, positions=view.positions_BT, cache=view)
+    expected_BV = twin.lm_head(hidden_BTD[torch.arange(4), torch.from_numpy(new_B) - 1])
+    rows_T, place_T = np.repeat(np.arange(4), new_B), np.concatenate([np.arange(count) for count in new_B])
+    logits_BV = Decoder(model).step(
+        tokens_BT.numpy()[rows_T, place_T],
+        cached_B[rows_T] + place_T + 1,
+        pages_BW[rows_T],
+        latents.latents_NPGL,
+        np.zeros((3, len(rows_T), 2), np.int64),
+        np.cumsum(new_B) - 1,
+    )
+    # The kernels round to bfloat16 only what the cache stores.
+    close = {"atol": 2e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.01}
+    torch.testing.assert_close(logits_BV, expected_BV, **close)
+    held = slice(None), slice(0, latents.trash_page)
+    torch.testing.assert_close(latents.latents_NPGL[held].float(), exact.latents_NPGL[held], **close)
+
+
+@torch.no_grad()
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Transformer(MODEL).initialize(0).eval()
+    tokens_T = np.arange(20) % MODEL.vocab_size
+    results = []
+    for num_threads in (1, 2, 3, 7):
+        decoder = Decoder(model)
+        monkeypatch.setattr(decoder, "_num_threads", lambda _, count=num_threads: count)
+        latents, chosen_NTK = torch.zeros(3, 20, 8, 20), np.zeros((3, 20, 2), np.int64)
+        logits = decoder.step(tokens_T, np.full(20, 3), np.arange(20)[:, None], latents, chosen_NTK)
+        results.append((logits, latents, torch.from_numpy(chosen_NTK)))
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(results[0], result, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_thread_that_fails_keeps_none_waiting(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, step = Decoder(Transformer(MODEL).initialize(0).eval()), kernels.step
+
+    def failing(*arguments: Any) -> None:
+        if arguments[-2] == fails:
+            raise RuntimeError("a thread's end")
+        step(*arguments)
+
+    monkeypatch.setattr(kernels, "step", failing)
+    monkeypatch.setattr(decoder, "_num_threads", lambda _: 2)
+    four = np.ones(4, np.int64)
+    with pytest.raises(RuntimeError, match="a thread's end"):
+        decoder.step(four, four, np.arange(4)[:, None], torch.zeros(3, 4, 8, 20), np.zeros((3, 4, 2), np.int64))
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=50))
+def test_numbers_are_rounded_to_bfloat16_as_by_pytorch(numbers: list[float]) -> None:
+    values = np.array(numbers, np.float32)
+    stored = np.zeros(len(values), np.uint16)
+    _store_all(values, stored)
+    expected = torch.from_numpy(values).bfloat16()
+    assert torch.equal(torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16).isnan(), expected.isnan())
+    known = ~expected.isnan().numpy()
+    assert np.array_equal(stored[known], expected.view(torch.int16).numpy().view(np.uint16)[known])
+
+
+@compiled
+def _store_all(values: Any, stored: Any) -> None:
+    for i in range(len(values)):
+        store(stored, i, values[i])
+
+
+def test_which_models_can_be_compiled() -> None:
     model = Transformer(MODEL).initialize(0)
     assert can_compile(model)
-    assert not can_compile(model.bfloat16())
+    assert can_compile(model.bfloat16())
+    assert not can_compile(model.half())
+    assert model.lm_head is not None
+    model.float().lm_head.bfloat16()
+    assert not can_compile(model)

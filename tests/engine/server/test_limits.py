@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from openk2.engine.runner import Runner
 from openk2.engine.server.vocabulary import Vocabulary
 from openk2.model.transformer import Transformer
 from openk2.text.chat import ChatFormat
@@ -334,7 +335,7 @@ def test_a_model_that_breaks_is_said_to(strict: Running, monkeypatch: pytest.Mon
         raise RuntimeError("out of luck")
 
     with monkeypatch.context() as patch:
-        patch.setattr(strict.served.engine.model, "hidden", broken)
+        patch.setattr(Runner, "logits", broken)
         for failed in (endless(strict, prompt="out of luck"), endless(strict, prompt="out of luck", stream=True)):
             assert failed.status_code == 503
             assert "out of luck" in failed.json()["error"]["message"]
