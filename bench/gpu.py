@@ -1,7 +1,8 @@
-"""What needs a CUDA device: the tests marked ``gpu``, and the micro recipe's speed in training and in decoding.
+"""What needs a CUDA device: the tests marked ``gpu``, the micro recipe's speed, and the stability study at a larger scale.
 
 Training: the recipe's own pre-training step, MuonClip and QK-Clip included, on random tokens. Decoding: the engine
-on as many sequences at once as the recipe's RL step rolls out. Weights are random: routing is near even.
+on as many sequences at once as the recipe's RL step rolls out. Weights are random: routing is near even. The study: its first
+four arms, two seeds.
 
     python -m bench.gpu --out results/gpu.json
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import itertools
 import json
 import random
 import statistics
@@ -29,6 +31,7 @@ from openk2.model.transformer import Transformer
 from openk2.optim.muonclip import MuonClip
 from openk2.recipe import Recipe
 from openk2.schema import Sampling
+from openk2.studies import stability
 from openk2.text.packing import Rows
 from openk2.train.replicas import Replicas
 from openk2.train.step import Batch, Compute, language_model_losses, training_step
@@ -120,6 +123,32 @@ def decoding_speed(recipe: Recipe, compute: Compute) -> dict[str, Any]:
     }
 
 
+def stability_study(num_steps: int) -> list[dict[str, Any]]:
+    """Muon and AdamW, each with the clip and without: the loss a run ends at, its largest logits, how many heads it clips."""
+    found = []
+    for arm, seed in itertools.product(stability.ARMS[:4], range(2)):
+        started = time.perf_counter()
+        curves = stability.run(arm, seed, num_steps, stability.ONE_GPU)
+        found.append(
+            {
+                "arm": arm.name,
+                "seed": seed,
+                "steps": num_steps,
+                "seconds": time.perf_counter() - started,
+                "loss": stability.end_of(curves["loss"]),
+                "largest_logit": max(curves["max_logit"]),
+                "clipped_at_the_end": statistics.mean(curves["clipped"][-max(1, num_steps // 10) :]),
+                "spikes": stability.spikes(curves["loss"]),
+                "curves_every_20": {name: curves[name][::20] for name in ("loss", "max_logit", "clipped")},
+            }
+        )
+        print(
+            f"  {arm.name}, seed {seed}: loss {found[-1]['loss']:.3f}, largest {found[-1]['largest_logit']:.0f}",
+            flush=True,
+        )
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -127,6 +156,7 @@ def main() -> int:
     )
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "micro.toml")
     parser.add_argument("--steps", type=int, default=20, help="training steps after those to warm up")
+    parser.add_argument("--study-steps", type=int, default=500, help="steps of a run of the study")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         print(f"bench.gpu: torch {torch.__version__} sees no CUDA device here, so nothing was measured")
@@ -136,6 +166,7 @@ def main() -> int:
     tests = gpu_tests()
     training = training_speed(recipe, compute, args.steps)
     decoding = decoding_speed(recipe, compute)
+    study = stability_study(args.study_steps)
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     found = {
         "command": "python -m bench.gpu " + " ".join(sys.argv[1:]),
@@ -147,6 +178,7 @@ def main() -> int:
         "tests": tests,
         "training": training,
         "decoding": decoding,
+        "stability": study,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")

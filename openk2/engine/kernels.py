@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from openk2.engine.intrinsics import claim, compiled, matrix, meet, prefetch, store, vector, widened
+from openk2.engine.intrinsics import claim, compiled, exp, matrix, meet, prefetch, store, vector, widened
 
 # Rows of the head that a thread takes at a time.
 _VOCABULARY_BLOCK = 256
@@ -171,7 +171,7 @@ def attend(
             for s in range(length):
                 largest = max(largest, scores_S[s])
             for s in range(length):
-                scores_S[s] = np.exp(scores_S[s] - largest)
+                scores_S[s] = exp(scores_S[s] - largest)
                 total += scores_S[s]
             for s in range(length):
                 scores_S[s] /= total
@@ -257,7 +257,7 @@ def feed_forward(x_TD: Any, gate_up_YD: Any, down_DF: Any, out_TD: Any) -> None:
     for t in range(x_TD.shape[0]):
         for f in range(width):
             gate = gate_up_TY[t, f]
-            hidden_TF[t, f] = gate / (np.float32(1.0) + np.exp(-gate)) * gate_up_TY[t, width + f]
+            hidden_TF[t, f] = gate / (np.float32(1.0) + exp(-gate)) * gate_up_TY[t, width + f]
     linear(hidden_TF, down_DF, out_TD)
 
 
@@ -285,7 +285,7 @@ def route(
     size = num_experts // groups
     for t in range(x_TD.shape[0]):
         for e in range(num_experts):
-            scores_TE[t, e] = np.float32(1.0) / (np.float32(1.0) + np.exp(-scores_TE[t, e]))
+            scores_TE[t, e] = np.float32(1.0) / (np.float32(1.0) + exp(-scores_TE[t, e]))
             biased_E[e] = scores_TE[t, e] + widened(bias_E[e])
         if groups > 1:
             for g in range(groups):

@@ -109,6 +109,8 @@ class Scheduler:
 
         One whose prompt begins like one that is being computed waits for that: what they share is computed once.
         """
+        if not self._waiting:
+            return
         begun = self._with_new_tokens(several=True).tolist()
         postponed: list[Request] = []
         while self._waiting and len(postponed) < _LOOK_AHEAD and (row := self.rows.vacant()) is not None:
@@ -310,9 +312,11 @@ class Scheduler:
         )
         self.rows.append(rows_B, tokens_B)
         self.num_sampled_tokens += len(tokens_B)
-        drawn = zip(rows_B.tolist(), tokens_B.tolist(), chosen_B.tolist(), logprobs_BV, strict=True)
-        for row, token_id, logprob, logprobs_V in drawn:
-            self._take(row, token_id, logprob, logprobs_V)
+        for i, (row, token_id, logprob) in enumerate(
+            zip(rows_B.tolist(), tokens_B.tolist(), chosen_B.tolist(), strict=True)
+        ):
+            wanted = self.rows.request(row).top_logprobs
+            self._take(row, Drawn(token_id, logprob, sampler.most_probable(logprobs_BV[i], wanted) if wanted else []))
         return everyone
 
     def _allowed(self, rows_B: Ints, logprobs_BV: Tensor) -> dict[int, npt.NDArray[np.bool_]]:
@@ -330,11 +334,10 @@ class Scheduler:
                     self._fail(row, error)
         return allowed
 
-    def _take(self, row: int, token_id: int, logprob: float, logprobs_V: Tensor) -> None:
+    def _take(self, row: int, drawn: Drawn) -> None:
         """A row has a new token: note it, and see whether it ends there."""
-        request = self.rows.request(row)
-        top = sampler.most_probable(logprobs_V, request.top_logprobs) if request.top_logprobs else []
-        request.drawn.append(Drawn(token_id, logprob, top))
+        request, token_id = self.rows.request(row), drawn.token_id
+        request.drawn.append(drawn)
         try:
             if request.constraint is not None:
                 request.constraint.accept(token_id)

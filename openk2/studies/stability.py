@@ -64,6 +64,32 @@ MLA_MOE = ModelConfig(
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a run is: rows of so many bytes a step, the MLA and MoE model, and where it computes."""
+
+    rows: int = ROWS
+    length: int = LENGTH
+    mla_moe: ModelConfig = MLA_MOE
+    device: str = "cpu"
+
+
+LAPTOP = Scale()
+# 16k bytes a step, about 100M parameters: what one GPU does in a minute or two a run.
+ONE_GPU = Scale(
+    rows=32,
+    length=512,
+    mla_moe=MLA_MOE.model_copy(
+        update={
+            "hidden_size": 512, "num_layers": 8, "intermediate_size": 2048, "moe_intermediate_size": 256,
+            "num_heads": 8, "kv_lora_rank": 128, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
+            "num_experts": 32, "num_experts_per_token": 4,
+        }
+    ),
+    device="cuda",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """One way to train. ``tau`` infinite: logits are watched, nothing is clipped."""
 
@@ -114,20 +140,20 @@ def corpus() -> Tensor:
     return torch.frombuffer(text, dtype=torch.uint8)
 
 
-def batches(text: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless rows of bytes and the bytes that follow them, both [ROWS, LENGTH]."""
+def batches(text: Tensor, seed: int, scale: Scale = LAPTOP) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless rows of bytes and the bytes that follow them, both [rows, length]."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        starts = torch.randint(len(text) - LENGTH, (ROWS,), generator=generator)
-        rows = torch.stack([text[start : start + LENGTH + 1] for start in starts]).long()
+        starts = torch.randint(len(text) - scale.length, (scale.rows,), generator=generator)
+        rows = torch.stack([text[start : start + scale.length + 1] for start in starts]).long().to(scale.device)
         yield rows[:, :-1], rows[:, 1:]
 
 
-def model_for(kind: Kind, seed: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def model_for(kind: Kind, seed: int, scale: Scale = LAPTOP) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """A model in training mode, and how it makes logits [B, T, 256] from bytes."""
     if kind == "mla_moe":
-        model = Transformer(MLA_MOE).initialize(seed).train()
-        positions_BT = torch.arange(LENGTH).expand(ROWS, -1)
+        model = Transformer(scale.mla_moe).initialize(seed).train().to(scale.device)
+        positions_BT = torch.arange(scale.length, device=scale.device).expand(scale.rows, -1)
         return model, lambda tokens_BT: model(tokens_BT, positions=positions_BT)
     import transformers  # the extra that brings dense attention of somebody else's
 
@@ -139,9 +165,9 @@ def model_for(kind: Kind, seed: int) -> tuple[nn.Module, Callable[[Tensor], Tens
         num_hidden_layers=3,
         num_attention_heads=8 if kind == "gqa" else 4,
         num_key_value_heads=2 if kind == "gqa" else 4,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=scale.length,
     )
-    llama = transformers.LlamaForCausalLM(config).train()
+    llama = transformers.LlamaForCausalLM(config).train().to(scale.device)
     return llama, lambda tokens_BT: llama(tokens_BT, use_cache=False).logits
 
 
@@ -176,18 +202,21 @@ class _Run(BaseModel):
         return self
 
 
-def run(arm: Arm, seed: int, num_steps: int) -> dict[str, Any]:
-    """Train once; the curves, and what the weights became."""
+def run(arm: Arm, seed: int, num_steps: int, scale: Scale = LAPTOP) -> dict[str, Any]:
+    """Train once; the curves, and what the weights became. On a GPU the passes are in bfloat16."""
     torch.set_num_threads(1)
-    model, logits_of = model_for(arm.kind, seed)
+    compute = torch.autocast(scale.device, torch.bfloat16, enabled=scale.device != "cpu")
+    model, logits_of = model_for(arm.kind, seed, scale)
     optimizer = optimizer_for(arm, model)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_stable_decay(step, num_steps))
-    source = batches(corpus(), seed)
+    source = batches(corpus(), seed, scale)
     curves: dict[str, list[float]] = {"loss": [], "max_logit": [], "clipped": []}
     with QKClip(model, optimizer, math.inf if arm.key_for_worst else arm.tau, **arm.clip) as clip:
         for _ in range(num_steps):
             tokens_BT, targets_BT = next(source)
-            loss = F.cross_entropy(logits_of(tokens_BT).flatten(0, 1), targets_BT.flatten())
+            with compute:
+                logits_BTV = logits_of(tokens_BT)
+            loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -19,7 +19,7 @@ from openk2.engine.cache import LatentPages
 from openk2.engine.compiled import can_compile
 from openk2.engine.config import EngineConfig
 from openk2.engine.decoder import Decoder
-from openk2.engine.intrinsics import compiled, store
+from openk2.engine.intrinsics import compiled, exp, store
 from openk2.model.config import ModelConfig, YarnConfig
 from openk2.model.moe import Routing
 from openk2.model.transformer import Transformer
@@ -181,6 +181,23 @@ def test_numbers_are_rounded_to_bfloat16_as_by_pytorch(numbers: list[float]) -> 
     assert torch.equal(torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16).isnan(), expected.isnan())
     known = ~expected.isnan().numpy()
     assert np.array_equal(stored[known], expected.view(torch.int16).numpy().view(np.uint16)[known])
+
+
+@given(st.lists(st.floats(min_value=-200, max_value=88, width=32), min_size=1, max_size=50))
+def test_the_exponential_is_that_of_numpy(numbers: list[float]) -> None:
+    values = np.array([*numbers, np.nan, -np.inf], np.float32)
+    found = np.zeros_like(values)
+    _exp_all(values, found)
+    expected = np.exp(values.astype(np.float64))
+    np.testing.assert_allclose(found, expected, rtol=3e-7, atol=2e-38)
+    assert np.isfinite(_exp_all(np.array([np.inf, 1e30], np.float32), found[:2])).all()
+
+
+@compiled
+def _exp_all(values: Any, found: Any) -> Any:
+    for i in range(len(values)):
+        found[i] = exp(values[i])
+    return found
 
 
 @compiled

@@ -18,7 +18,7 @@ import torch
 
 from openk2 import cli
 from openk2.studies import stability
-from openk2.studies.stability import ARMS, Arm, end_of, run, spikes, study, warmup_stable_decay
+from openk2.studies.stability import ARMS, ONE_GPU, Arm, end_of, run, spikes, study, warmup_stable_decay
 from openk2.studies.stability_report import write_report
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +43,16 @@ def test_a_run_repeats_to_the_bit_and_tells_of_every_step(name: str) -> None:
     assert len(first["loss"]) == len(first["max_logit"]) == len(first["clipped"]) == 4
     assert first["loss"][0] == pytest.approx(math.log(256), rel=0.1)
     assert run(arm(name), seed=2, num_steps=1)["loss"] != first["loss"][:1]
+
+
+def test_a_run_may_be_of_another_scale() -> None:
+    """On the CPU, with the shape that a GPU gets cut down."""
+    model = ONE_GPU.mla_moe.model_copy(update={"num_layers": 2, "hidden_size": 64, "num_experts": 4})
+    told = run(
+        arm("MuonClip"), seed=0, num_steps=2, scale=replace(ONE_GPU, rows=2, length=40, mla_moe=model, device="cpu")
+    )
+    assert told["loss"][0] == pytest.approx(math.log(256), rel=0.1)
+    assert told["loss"] != run(arm("MuonClip"), seed=0, num_steps=2)["loss"]
 
 
 def test_arms_of_a_seed_begin_alike_and_part_where_they_differ() -> None:
