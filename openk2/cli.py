@@ -17,7 +17,7 @@ FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
-RECIPE_VERBS = ("run", "pretrain", "sft", "rl", "eval", "count", "plan")
+RECIPE_VERBS = ("run", "pretrain", "sft", "rl", "eval", "count", "plan", "synthesize")
 
 Verb = Callable[[argparse.Namespace], None]
 
@@ -85,6 +85,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         sub.add_argument(
             f"--{name}", type=int, default=ways, metavar="N", help=f"{name}-parallel ways (default {ways})"
         )
+
+    words = "long tool trajectories over evolved apps, each verified; goes on where it stopped"
+    sub = _recipe_verb(verbs, "synthesize", synthesize, words)
+    sub.add_argument("--run", type=Path, metavar="DIR", help="where they go (default: runs/NAME)")
 
     sub = verbs.add_parser("chat", help="talk to a run's agent, with a live world behind its tools")
     sub.set_defaults(verb=chat, stage="chat")
@@ -194,6 +198,14 @@ def serve(args: argparse.Namespace) -> None:
     config = ServerConfig(host=args.host, port=args.port, api_key=key, **limits)
     engine = {name: getattr(args, name) for name in ("max_rows", "max_context", "cache_tokens")}
     pipeline.serve(args.folder, config, **engine)
+
+
+def synthesize(args: argparse.Namespace) -> None:
+    """Long tool trajectories."""
+    from openk2.pipeline import synthesize as synthesis
+
+    config = synthesis.load(args.recipe, args.flags)
+    synthesis.synthesize(config, args.run or Path("runs") / config.name)
 
 
 def study(args: argparse.Namespace) -> None:
