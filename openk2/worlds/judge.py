@@ -109,9 +109,10 @@ def _changed(before: Rows, after: Rows) -> set[tuple[str, str]]:
     """The records that differ, came or went."""
     return {
         (entity, key)
-        for entity, rows in after.items()
-        for key in rows.keys() | before[entity].keys()
-        if rows.get(key) != before[entity].get(key)
+        for entity, old in before.items()
+        if (rows := after[entity]) != old
+        for key in rows.keys() | old.keys()
+        if rows.get(key) != old.get(key)
     }
 
 

@@ -13,7 +13,7 @@ from openk2.worlds.scenario.agent import Agent
 from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.script import Turn
 from openk2.worlds.scenario.user import User
-from openk2.worlds.scenario.world import Stage, World
+from openk2.worlds.scenario.world import Stage, World, hash_of
 from openk2.worlds.tools import parameters
 
 FAMILY = "scenario"
@@ -50,6 +50,11 @@ class Scenario:
                 raise ValueError(f"{self.id}: {app} has no tool {tool_name}, which {name} stands for")
             specs.append(ToolSpec(name, tool.description, parameters(apps[app], tool)))
         return specs
+
+    @cached_property
+    def initial_hash(self) -> str:
+        """Hash of the records before the first call."""
+        return hash_of({name: table for stage in self.stages for name, table in stage.tables.items()})
 
     def to_task(self) -> Task:
         """The task, whole, as plain data."""
@@ -104,7 +109,7 @@ class Conversation:
 
     def score(self) -> Score:
         """The rubric against records, log and answers."""
-        return judge(self.scenario.rubric, self.world.initial, self.world.rows(), self.world.log, self.answers)
+        return judge(self.scenario.rubric, self.world.initial, self.world.look(), self.world.log, self.answers)
 
     def snapshot(self) -> JSON:
         """The whole episode, as plain JSON."""

@@ -28,7 +28,7 @@ def failed_gate(scenario: Scenario) -> str | None:
         world = played.world
 
         def passed(told: list[str]) -> bool:
-            return passes(scenario.rubric, world.initial, world.rows(), world.log, told)
+            return passes(scenario.rubric, world.initial, world.look(), world.log, told)
 
         start = world.snapshot()
         if judge(scenario.rubric, world.initial, world.initial, [], []).total > 0:
@@ -41,11 +41,11 @@ def failed_gate(scenario: Scenario) -> str | None:
             return "prefix"
         if not passed(answers):
             return "oracle"
-        end, log = world.state_hash(), world.log
+        end, log = world.rows(), world.log
         world.restore(start)
         for call in plan:
             world.run(call)
-        if world.state_hash() != end or world.log != log:
+        if world.rows() != end or world.log != log:
             return "replay"
         world.restore(start)
         rng = Random(f"random/{scenario.id}")

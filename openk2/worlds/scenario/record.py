@@ -10,6 +10,7 @@ from openk2.schema import JSON, Message, ToolCall
 from openk2.worlds.scenario.conversation import Conversation, Scenario
 from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.teacher import Teacher
+from openk2.worlds.scenario.world import hash_of
 from openk2.worlds.simulator import encode
 
 
@@ -17,7 +18,6 @@ def play(scenario: Scenario, *, number: int, seed: int, rates: FaultRates, slopp
     """Trajectory ``number`` of a scenario as a record; one that failed says stage and reason."""
     episode_seed = (seed * 1_000_003 + number) * 7919 + int(scenario.id.rsplit("-", 1)[1])
     with closing(Conversation(scenario, episode_seed, rates)) as conversation:
-        before = conversation.world.state_hash()
         messages = Teacher(scenario, seed=episode_seed, sloppiness=sloppiness).play(conversation)
         score = conversation.score()
         record: JSON = {
@@ -33,7 +33,7 @@ def play(scenario: Scenario, *, number: int, seed: int, rates: FaultRates, slopp
             "agent": scenario.agent.to_json(),
             "user": scenario.user.to_json(),
             "calls": [logged.to_record() for logged in conversation.world.log],
-            "state": {"before": before, "after": conversation.world.state_hash()},
+            "state": {"before": scenario.initial_hash, "after": hash_of(conversation.world.rows())},
             "provenance": {"author": "scripted", "version": openk2.__version__, "recipe": recipe},
         }
     if not score.passed:
@@ -46,9 +46,9 @@ def replays(record: JSON, scenario: Scenario, rates: FaultRates) -> bool:
     """Whether the recorded calls, made again, give the recorded results and end in the recorded state."""
     with closing(Conversation(scenario, record["seed"], rates)) as conversation:
         world = conversation.world
-        same = world.state_hash() == record["state"]["before"]
+        same = scenario.initial_hash == record["state"]["before"]
         for message in record["messages"]:
             for call in Message.from_json(message).tool_calls:
                 world.run(ToolCall(call.id, call.name, call.arguments))
         again: list[Any] = [logged.to_record() for logged in world.log]
-        return same and encode(again) == encode(record["calls"]) and world.state_hash() == record["state"]["after"]
+        return same and encode(again) == encode(record["calls"]) and hash_of(world.rows()) == record["state"]["after"]

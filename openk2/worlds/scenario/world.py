@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from openk2.schema import JSON, ToolCall
@@ -15,13 +17,29 @@ from openk2.worlds.state import Rows, State, canonical
 from openk2.worlds.tools import execute
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stage:
     """One app of a task as it stands before the first call. ``fresh``: keys that new records will take, by entity."""
 
     app: App
     rows: Mapping[str, list[JSON]]
     fresh: Mapping[str, list[str]]
+
+    @cached_property
+    def image(self) -> bytes:
+        """The tables as SQLite holds them: a task is played many times."""
+        with closing(State(self.app, self.rows, self.fresh)) as state:
+            return state.image()
+
+    @cached_property
+    def tables(self) -> Rows:
+        """The records, the entities under APP.ENTITY."""
+        return {
+            f"{self.app.name}.{entity.name}": {
+                row[entity.key]: row for row in sorted(self.rows[entity.name], key=lambda row: str(row[entity.key]))
+            }
+            for entity in self.app.entities
+        }
 
     def to_json(self) -> JSON:
         """Plain JSON."""
@@ -62,7 +80,7 @@ class _Watched(State):
         self.changes: list[JSON] = []
         self.before: dict[tuple[str, str], JSON] = {}
         self._name = stage.app.name
-        super().__init__(stage.app, stage.rows, stage.fresh)
+        super().__init__(stage.app, stage.rows, stage.fresh, stage.image)
 
     def insert(self, entity: Entity, row: JSON) -> None:
         super().insert(entity, row)
@@ -85,6 +103,25 @@ class _Watched(State):
         self.changes.append({**place, "before": before, "after": after})
 
 
+class _Tables(dict[str, dict[str, JSON]]):
+    """Tables that are read when they are first asked for."""
+
+    def __init__(self, states: Mapping[str, State]) -> None:
+        super().__init__()
+        self._states = states
+
+    def __missing__(self, name: str) -> dict[str, JSON]:
+        app, _, entity = name.partition(".")
+        state = self._states[app]
+        self[name] = state.table(state.app.entity(entity))
+        return self[name]
+
+
+def hash_of(rows: Rows) -> str:
+    """Equal states hash alike whatever their history."""
+    return hashlib.sha256(canonical(rows).encode()).hexdigest()
+
+
 class World:
     """Executes the calls of one episode."""
 
@@ -99,16 +136,16 @@ class World:
                 raise ValueError(f"{app} has no tool {tool}, which {name} stands for")
             self._tools[name] = (self._apps[app], found)
         self._seed, self._rates = seed, rates
-        self.initial: Rows = self.rows()
+        self.initial: Rows = {name: table for stage in stages for name, table in stage.tables.items()}
         self.log: list[Logged] = []
 
     def rows(self) -> Rows:
         """All records now, the entities under APP.ENTITY."""
         return {f"{app}.{name}": rows for app, state in self._states.items() for name, rows in state.rows().items()}
 
-    def state_hash(self) -> str:
-        """Hash of the logical rows now."""
-        return hashlib.sha256(canonical(self.rows()).encode()).hexdigest()
+    def look(self) -> Rows:
+        """All records now, each table read when it is first looked at."""
+        return _Tables(self._states)
 
     def run(self, call: ToolCall) -> str:
         """Execute one call and log it. Returns compact JSON; whatever is wrong with a call is in its ``error``."""

@@ -6,7 +6,7 @@ reached. The rubric is what that changed, record by record, and what the answers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -71,7 +71,9 @@ def write_scenario(config: ScenarioConfig, split: str, index: int, apps: Sequenc
     world = World(stages, names, 0, NO_FAULTS)
     try:
         turns, items = _Script(world, names, rng, config.share_joined).play(planned)
-        items += list(_outcome(world.initial, world.rows()))
+        guard, *outcome = _outcome(world.initial, world.rows())
+        # Whoever looks from the end on sees first what takes the whole plan.
+        items = [guard, *items, *outcome]
     finally:
         world.close()
     turns = [Turn(user.say(turn.say, rng), turn.calls, turn.answer) for turn in turns]
@@ -217,8 +219,9 @@ class _Script:
             self._items.append(RubricItem(f"says_{len(self._items)}", "fact", spec))
 
 
-def _outcome(before: Rows, after: Rows) -> Iterator[RubricItem]:
-    """One item for each record that changed, and one that guards all others."""
+def _outcome(before: Rows, after: Rows) -> list[RubricItem]:
+    """One item that guards whatever did not change, and one for each record that did."""
+    items: list[RubricItem] = []
     touched = []
     for entity, rows in after.items():
         for key in sorted(rows.keys() | before[entity].keys()):
@@ -226,5 +229,5 @@ def _outcome(before: Rows, after: Rows) -> Iterator[RubricItem]:
             if old != new:
                 touched.append((entity, key))
                 spec: JSON = {"entity": entity, "key": key} | ({"gone": True} if new is None else {"has": new})
-                yield RubricItem(f"state_{len(touched)}", "state", spec)
-    yield RubricItem("nothing_else", "state", {"only": [list(place) for place in touched]})
+                items.append(RubricItem(f"state_{len(touched)}", "state", spec))
+    return [RubricItem("nothing_else", "state", {"only": [list(place) for place in touched]}), *items]
