@@ -62,7 +62,20 @@ def test_nothing_waits_for_ever() -> None:
         list(ordered_map(sleep, range(1), where="processes", num_workers=1, limit_s=0.5))
 
 
-def test_ray_does_the_same() -> None:
-    pytest.importorskip("ray", reason="pip install 'openk2[ray]'")
-    found = ordered_map(slow_square, range(20), where="ray", num_workers=2, limit_s=60)
-    assert list(found) == [number * number for number in range(20)]
+@pytest.mark.slow
+def test_ray_does_the_same_on_one_node_and_on_two() -> None:
+    ray = pytest.importorskip("ray", reason="pip install 'openk2[ray]'")
+    from ray.cluster_utils import Cluster
+
+    squares = [number * number for number in range(20)]
+    assert list(ordered_map(slow_square, range(20), where="ray", num_workers=2, limit_s=60)) == squares
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        assert len([node for node in ray.nodes() if node["Alive"]]) == 2
+        assert list(ordered_map(slow_square, range(20), where="ray", num_workers=None, limit_s=60)) == squares
+        assert ray.is_initialized()  # who started it stops it
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

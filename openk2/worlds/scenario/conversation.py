@@ -14,6 +14,7 @@ from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.script import Turn
 from openk2.worlds.scenario.user import User
 from openk2.worlds.scenario.world import Stage, World, hash_of
+from openk2.worlds.state import Rows
 from openk2.worlds.tools import parameters
 
 FAMILY = "scenario"
@@ -107,9 +108,10 @@ class Conversation:
         self.answers.append(text)
         return [] if self.ended else [Message("user", self.scenario.turns[len(self.answers)].say)]
 
-    def score(self) -> Score:
-        """The rubric against records, log and answers."""
-        return judge(self.scenario.rubric, self.world.initial, self.world.look(), self.world.log, self.answers)
+    def score(self, rows: Rows | None = None) -> Score:
+        """The rubric against records (those now, if they are at hand), log and answers."""
+        now = self.world.look() if rows is None else rows
+        return judge(self.scenario.rubric, self.world.initial, now, self.world.log, self.answers)
 
     def snapshot(self) -> JSON:
         """The whole episode, as plain JSON."""

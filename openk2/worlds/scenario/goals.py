@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 
 from openk2.schema import JSON
 from openk2.worlds.scenario.records import Records
@@ -134,6 +135,19 @@ def ask_back(draft: Records, tools: Tools) -> Goal:
     yield Ask(draft.rng.choice((f"It is {key}.", f"{entity.label} {key}.", f"{key}, sorry.")))
     yield Call(tool, {"key": key, **roles})
     yield Tell(f"Thank you: {entity.label} {key} is done.", (Fact(key, grounded=False),))
+
+
+def act_and_check(draft: Records, tools: Tools) -> Goal:
+    """Change a record, and say how it stands then: an old reading would not do."""
+    tool, get = tools
+    entity, amount = draft.entity(tool), draft.amount()
+    field, key = entity.field(tool.field), draft.ready(tool, amount=amount)[entity.key]
+    clause, roles = _acting(draft, tool, f"{entity.label} {key}", amount)
+    yield Ask(f"Please {clause}, and tell me its {field.label} then.")
+    yield Call(tool, {"key": key, **roles})
+    result = yield Call(get, {"key": key})
+    value = result[field.name]
+    yield Tell(f"Done: the {field.label} of {key} is now {value}.", (Fact(value, without=_others(result, field.name)),))
 
 
 def change_of_mind(draft: Records, tools: Tools) -> Goal:
@@ -301,6 +315,14 @@ def _readable(app: App) -> Iterator[Tools]:
             yield (tool,)
 
 
+def _shown_after(app: App) -> Iterator[Tools]:
+    """A tool that changes a field, and one that shows it."""
+    for one in app.tools:
+        for two in app.tools:
+            if one.op in ACTING and two.op == "get" and one.entity == two.entity and one.field in two.returns:
+                yield one, two
+
+
 def _linked(app: App) -> Iterator[Tools]:
     readable = {tool.entity: tool for (tool,) in _readable(app)}
     for tool in app.tools:
@@ -334,6 +356,7 @@ GOALS: Mapping[str, tuple[Callable[[App], Iterator[Tools]], Writer]] = {
     "two_hop": (_linked, two_hop),
     "act": (_single(*ACTING), act),
     "find_act": (_found_and(*ACTING), find_act),
+    "act_and_check": (_shown_after, act_and_check),
     "ask_back": (_single(*ACTING), ask_back),
     "change_of_mind": (_single("set"), change_of_mind),
     "create": (_single("create"), create),
@@ -347,8 +370,14 @@ GOALS: Mapping[str, tuple[Callable[[App], Iterator[Tools]], Writer]] = {
 }
 
 
-@cache
-def options(app: App) -> Mapping[str, tuple[Tools, ...]]:
-    """What goals an app's tools allow, with which tools."""
-    found = {name: tuple(find_options(app)) for name, (find_options, _) in GOALS.items()}
-    return {name: tools for name, tools in found.items() if tools}
+@dataclass(frozen=True, eq=False)
+class Place:
+    """An app, and what goals its tools allow, with which tools: looked up once, as many tasks are set there."""
+
+    app: App
+
+    @cached_property
+    def options(self) -> Mapping[str, tuple[Tools, ...]]:
+        """By goal, the tools it can be about."""
+        found = {name: tuple(find_options(self.app)) for name, (find_options, _) in GOALS.items()}
+        return {name: tools for name, tools in found.items() if tools}

@@ -19,7 +19,8 @@ def play(scenario: Scenario, *, number: int, seed: int, rates: FaultRates, slopp
     episode_seed = (seed * 1_000_003 + number) * 7919 + int(scenario.id.rsplit("-", 1)[1])
     with closing(Conversation(scenario, episode_seed, rates)) as conversation:
         messages = Teacher(scenario, seed=episode_seed, sloppiness=sloppiness).play(conversation)
-        score = conversation.score()
+        rows = conversation.world.rows()
+        score = conversation.score(rows)
         record: JSON = {
             "id": f"{scenario.id}#{number}",
             "messages": [message.to_json() for message in messages],
@@ -33,7 +34,7 @@ def play(scenario: Scenario, *, number: int, seed: int, rates: FaultRates, slopp
             "agent": scenario.agent.to_json(),
             "user": scenario.user.to_json(),
             "calls": [logged.to_record() for logged in conversation.world.log],
-            "state": {"before": scenario.initial_hash, "after": hash_of(conversation.world.rows())},
+            "state": {"before": scenario.initial_hash, "after": hash_of(rows)},
             "provenance": {"author": "scripted", "version": openk2.__version__, "recipe": recipe},
         }
     if not score.passed:

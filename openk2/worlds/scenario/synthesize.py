@@ -16,14 +16,16 @@ from random import Random
 from pydantic import BaseModel, ConfigDict, Field
 
 from openk2.jobs import jsonl
-from openk2.jobs.atomic import write_json
+from openk2.jobs.atomic import read_json, write_json
 from openk2.jobs.funnel import Funnel
 from openk2.jobs.ordered import Where, ordered_map
 from openk2.schema import JSON
-from openk2.worlds.evolve import EvolveConfig, app_ids, author
+from openk2.worlds.evolve.author import AppId, ScriptedAuthor, app_ids
+from openk2.worlds.evolve.config import EvolveConfig
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.gates import failed_gate
+from openk2.worlds.scenario.goals import Place
 from openk2.worlds.scenario.record import play
 from openk2.worlds.scenario.write import ScenarioConfig, write_scenario
 
@@ -65,7 +67,7 @@ def scenario_of(config: SynthesisConfig, index: int) -> Scenario:
     ids = _ids(config.evolve)
     rng = Random(f"apps/{config.scenario.seed}/{config.split}/{index}")
     chosen = rng.sample(ids, rng.randint(*config.scenario.num_apps))
-    return write_scenario(config.scenario, config.split, index, [_app(config.evolve, app_id) for app_id in chosen])
+    return write_scenario(config.scenario, config.split, index, [_place(config.evolve, app_id) for app_id in chosen])
 
 
 def records_of(config: SynthesisConfig, index: int) -> Iterator[JSON]:
@@ -91,14 +93,14 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
 
     Raises ValueError for a folder that holds records of another config.
     """
-    write_or_check(config, out_dir)
+    _claim(config, out_dir)
     funnel = Funnel()
     done: set[str] = set()
     for file in (KEPT, REJECTED):
         if (out_dir / file).exists():
             for record in jsonl.read(out_dir / file):
                 done.add(record["id"])
-                count(funnel, record)
+                _count(funnel, record)
     work = functools.partial(_chunk, config)
     starts = range(0, config.num_tasks, _CHUNK)
     began, written = time.monotonic(), 0
@@ -110,7 +112,7 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
             for record in records:
                 if record["id"] not in done:
                     (rejected if "stage" in record else kept).write(record)
-                    count(funnel, record)
+                    _count(funnel, record)
                     written += 1
             if on_progress is not None:
                 turned_away = sum(reasons.total() for reasons in funnel.rejected.values())
@@ -120,7 +122,7 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
     return funnel
 
 
-def count(funnel: Funnel, record: JSON) -> None:
+def _count(funnel: Funnel, record: JSON) -> None:
     """Note how far a record came. A task counts with each of its trajectories."""
     stage = record.get("stage")
     for passed in STAGES[: STAGES.index(stage)] if stage else STAGES:
@@ -129,14 +131,12 @@ def count(funnel: Funnel, record: JSON) -> None:
         funnel.reject(stage, record["reason"])
 
 
-def write_or_check(config: SynthesisConfig, out_dir: Path) -> None:
+def _claim(config: SynthesisConfig, out_dir: Path) -> None:
     """Leave the config beside the records; a folder that holds another one is refused."""
     place = out_dir / "config.json"
     # Who does the work, and how much there is of it, changes no record.
     wanted = config.model_dump(mode="json", exclude={"executor", "num_workers", "num_tasks"})
     if place.exists():
-        from openk2.jobs.atomic import read_json
-
         if read_json(place) != wanted:
             raise ValueError(f"{out_dir} holds records of another config ({place}): choose another name, or remove it")
         return
@@ -157,8 +157,10 @@ def _is_done(config: SynthesisConfig, start: int, done: set[str]) -> bool:
 
 
 @functools.cache
-def _ids(config: EvolveConfig) -> list[object]:
+def _ids(config: EvolveConfig) -> list[AppId]:
     return list(app_ids(config))
 
 
-_app = functools.lru_cache(maxsize=1000)(author)
+@functools.lru_cache(maxsize=1000)
+def _place(config: EvolveConfig, app_id: AppId) -> Place:
+    return Place(ScriptedAuthor(config).author(app_id))

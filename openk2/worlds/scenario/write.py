@@ -18,7 +18,7 @@ from openk2.worlds.policies import policies
 from openk2.worlds.scenario.agent import make_agent
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import NO_FAULTS
-from openk2.worlds.scenario.goals import GOALS, Tools, options
+from openk2.worlds.scenario.goals import GOALS, Place, Tools
 from openk2.worlds.scenario.records import Records
 from openk2.worlds.scenario.script import Ask, Call, Fact, Goal, Tell, Turn
 from openk2.worlds.scenario.user import CLOSINGS, join, make_user
@@ -56,11 +56,12 @@ class _Planned:
     first: Ask
 
 
-def write_scenario(config: ScenarioConfig, split: str, index: int, apps: Sequence[App]) -> Scenario:
-    """Task ``index`` of a split over these apps, the same each time. Raises ValueError where the apps allow no goal."""
+def write_scenario(config: ScenarioConfig, split: str, index: int, places: Sequence[Place]) -> Scenario:
+    """Task ``index`` of a split in these apps, the same each time. Raises ValueError where an app allows no goal."""
     rng = Random(f"scenario/{config.seed}/{split}/{index}")
     pool = Pool(rng, heldout=split != "train")
-    chosen = _choose(config, apps, rng)
+    apps = [place.app for place in places]
+    chosen = _choose(config, places, rng)
     names = _names(config, apps, chosen, rng)
     drafts = {app.name: Records(_needed(app, names), rng, pool) for app in apps}
     planned = [_plan(drafts[app.name], kind, tools) for app, kind, tools in chosen]
@@ -93,20 +94,19 @@ def write_scenario(config: ScenarioConfig, split: str, index: int, apps: Sequenc
 # -- what it is about -------------------------------------------------------------------------
 
 
-def _choose(config: ScenarioConfig, apps: Sequence[App], rng: Random) -> list[tuple[App, str, Tools]]:
+def _choose(config: ScenarioConfig, places: Sequence[Place], rng: Random) -> list[tuple[App, str, Tools]]:
     """App, kind and tools of each goal; every app has one at least."""
-    num_goals = max(rng.randint(*config.num_goals), len(apps))
+    num_goals = max(rng.randint(*config.num_goals), len(places))
     if rng.random() < config.share_long:
         num_goals *= 10
-    owners = [*apps, *(rng.choice(apps) for _ in range(num_goals - len(apps)))]
+    owners = [*places, *(rng.choice(places) for _ in range(num_goals - len(places)))]
     rng.shuffle(owners)
     chosen = []
-    for app in owners:
-        found = options(app)
-        if not found:
-            raise ValueError(f"app {app.name} has no tools that a goal could be about")
-        kind = rng.choice(list(found))
-        chosen.append((app, kind, rng.choice(found[kind])))
+    for place in owners:
+        if not place.options:
+            raise ValueError(f"app {place.app.name} has no tools that a goal could be about")
+        kind = rng.choice(list(place.options))
+        chosen.append((place.app, kind, rng.choice(place.options[kind])))
     return chosen
 
 

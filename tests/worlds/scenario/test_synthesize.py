@@ -64,7 +64,7 @@ def test_the_mean_task_takes_six_calls(whole: Path) -> None:
     assert sum(calls) / len(calls) >= 6
 
 
-@pytest.mark.parametrize("executor", ["processes", "ray"])
+@pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
 def test_others_write_the_same(whole: Path, tmp_path: Path, executor: str) -> None:
     if executor == "ray":
         pytest.importorskip("ray", reason="pip install 'openk2[ray]'")
