@@ -63,7 +63,9 @@ def trajectories(config: SynthesisConfig, folder: Path) -> dict[str, Any]:
         calls.append(len(record["calls"]))
         turns.append(sum(message["role"] == "user" for message in record["messages"]))
         faults.update(call["fault"] for call in record["calls"] if call["fault"])
-    written = sum(1 for file in folder.glob("*.jsonl") for record in jsonl.read(file) if record.get("stage") in (None, "judge"))
+    written = sum(
+        1 for file in folder.glob("*.jsonl") for record in jsonl.read(file) if record.get("stage") in (None, "judge")
+    )
     cores = os.cpu_count() or 1
     with ProcessPoolExecutor(cores) as pool:
         replayed = sum(pool.map(replay, *zip(*((config, lines) for lines in chunks(folder / KEPT, 500)), strict=True)))

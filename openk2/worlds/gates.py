@@ -73,6 +73,7 @@ def _act_at_random(world: Simulator, rng: Random) -> None:
 
 
 def random_arguments(tool: ToolSpec, rng: Random) -> dict[str, str | int]:
+    """Values of the right types for all parameters of a tool."""
     return {
         name: rng.randrange(1000) if schema["type"] == "integer" else f"{rng.choice('ABC')}-{rng.randrange(1000)}"
         for name, schema in tool.parameters["properties"].items()

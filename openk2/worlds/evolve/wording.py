@@ -20,8 +20,21 @@ VERBS = {
     "transfer": ("transfer", "move", "shift", "reallocate", "pass_on"),
 }
 LONGEST = 64  # characters that a tool's name may have
-RANGES = (("min_{}", "max_{}"), ("{}_from", "{}_to"), ("{}_gte", "{}_lte"), ("from_{}", "to_{}"), ("{}_after", "{}_before"))
-RULES = ("Only if {}.", "Requires that {}.", "Refused unless {}.", "Allowed while {}.", "Works when {}.", "Condition: {}.")
+RANGES = (
+    ("min_{}", "max_{}"),
+    ("{}_from", "{}_to"),
+    ("{}_gte", "{}_lte"),
+    ("from_{}", "to_{}"),
+    ("{}_after", "{}_before"),
+)
+RULES = (
+    "Only if {}.",
+    "Requires that {}.",
+    "Refused unless {}.",
+    "Allowed while {}.",
+    "Works when {}.",
+    "Condition: {}.",
+)
 ENDS = (("source", "target"), ("from", "to"), ("from_{}", "to_{}"), ("giver", "receiver"), ("origin", "destination"))
 AMOUNTS = ("amount", "quantity", "by", "value", "units", "delta", "how_many")
 LIMITS = ("limit", "max_results", "page_size", "top", "first")
@@ -144,7 +157,13 @@ class Wording:
     def description(self, op: str, entity: Entity, facts: Sequence[str], **slots: str) -> str:
         """What the tool does, and, where this application says so, the facts it requires."""
         many = plural(entity.label)
-        words = {"noun": entity.label, "a": with_article(entity.label), "many": many, "key": entity.fields[0].label, **slots}
+        words = {
+            "noun": entity.label,
+            "a": with_article(entity.label),
+            "many": many,
+            "key": entity.fields[0].label,
+            **slots,
+        }
         capital = {f"{name[0].upper()}{name[1:]}": word[:1].upper() + word[1:] for name, word in words.items()}
         lead = self._rng.choice(self._leads[op]).format(**words, **capital)
         if self._says_where:

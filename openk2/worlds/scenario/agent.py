@@ -60,4 +60,6 @@ def make_agent(seed: int, number: int, apps: Sequence[str], rules: Sequence[str]
     names = " and ".join([", ".join(apps[:-1]), apps[-1]] if len(apps) > 1 else apps)
     article = "an" if role[0] in "aeiou" else "a"
     opening = rng.choice(OPENINGS).format(article=article, role=role, expertise=expertise, apps=names)
-    return Agent(f"agent-{number:05d}", role, expertise, manner, tuple(apps), " ".join((opening, MANNERS[manner], RULE, *rules)))
+    return Agent(
+        f"agent-{number:05d}", role, expertise, manner, tuple(apps), " ".join((opening, MANNERS[manner], RULE, *rules))
+    )

@@ -22,14 +22,17 @@ ERRORS: dict[Fault, str] = {
 
 class FaultRates(BaseModel):
     """How often a call meets which fault. A ``partial`` write does one field of several; a ``stale`` read shows how a
-    record was before the episode's last change of it: both strike only where there is something to strike."""
+    record was before the episode's last change of it: both strike only where there is something to strike.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     timeout: float = Field(0.01, ge=0, le=1, description="Chance that a call times out, without effect.")
     server_error: float = Field(0.01, ge=0, le=1, description="Chance of a 503.")
     rate_limit: float = Field(0.01, ge=0, le=1, description="Chance of a 429.")
-    partial: float = Field(0.05, ge=0, le=1, description="Chance that an update of several fields does the first alone.")
+    partial: float = Field(
+        0.05, ge=0, le=1, description="Chance that an update of several fields does the first alone."
+    )
     stale: float = Field(0.05, ge=0, le=1, description="Chance that a changed record is read as it was.")
     most: int = Field(3, ge=0, description="Faults of one episode at most.")
 

@@ -38,7 +38,9 @@ def lookup(draft: Records, tools: Tools) -> Goal:
     yield Ask(say("lookup", draft.rng, {"entity": entity.label, "key": key, "field": field.label}))
     result = yield Call(get, {"key": key})
     value = result[field.name]
-    yield Tell(f"The {field.label} of {entity.label} {key} is {value}.", (Fact(value, without=_others(result, field.name)),))
+    yield Tell(
+        f"The {field.label} of {entity.label} {key} is {value}.", (Fact(value, without=_others(result, field.name)),)
+    )
 
 
 def find(draft: Records, tools: Tools) -> Goal:
@@ -56,7 +58,10 @@ def two_hop(draft: Records, tools: Tools) -> Goal:
     """A field of the record that another points to."""
     first, second = tools
     entity, other = draft.entity(first), draft.entity(second)
-    field, link = _asked(draft, second), next(f for f in entity.fields if f.ref == other.name and f.name in first.returns)
+    field, link = (
+        _asked(draft, second),
+        next(f for f in entity.fields if f.ref == other.name and f.name in first.returns),
+    )
     target = draft.row(other)[other.key]
     key = draft.row(entity, **{link.name: target})[entity.key]
     slots: JSON = {"entity": entity.label, "key": key, "other": link.label, "field": field.label}
@@ -161,7 +166,9 @@ def change_of_mind(draft: Records, tools: Tools) -> Goal:
     yield Ask(f"Please {say_act(tool, draft.rng, slots)}.")
     yield Call(tool, {"key": key, field.name: first})
     yield Tell(f"The {field.label} of {key} is now {first}.", (Fact(key, grounded=False),))
-    yield Ask(draft.rng.choice((f"Sorry, I meant {second}.", f"Wait, make that {second}.", f"On second thoughts: {second}.")))
+    yield Ask(
+        draft.rng.choice((f"Sorry, I meant {second}.", f"Wait, make that {second}.", f"On second thoughts: {second}."))
+    )
     yield Call(tool, {"key": key, field.name: second})
     yield Tell(f"Changed to {second} for {key}.", (Fact(second, grounded=False),))
 
@@ -213,9 +220,15 @@ def update(draft: Records, tools: Tools) -> Goal:
     key = draft.ready(tool)[entity.key]
     fields = [entity.field(param.role) for param in tool.params if param.role != "key"]
     values = {field.name: _value(draft, field) for field in draft.rng.sample(fields, draft.rng.randint(2, len(fields)))}
-    values |= {p.role: _value(draft, entity.field(p.role)) for p in tool.params if not p.optional and p.role not in ("key", *values)}
+    values |= {
+        p.role: _value(draft, entity.field(p.role))
+        for p in tool.params
+        if not p.optional and p.role not in ("key", *values)
+    }
     pairs = " and ".join(f"{entity.field(name).label} to {value}" for name, value in values.items())
-    yield Ask(draft.rng.choice((f"For {entity.label} {key}, set {pairs}.", f"Please change {entity.label} {key}: {pairs}.")))
+    yield Ask(
+        draft.rng.choice((f"For {entity.label} {key}, set {pairs}.", f"Please change {entity.label} {key}: {pairs}."))
+    )
     yield Call(tool, {"key": key, **values})
     yield Tell(f"{entity.label.capitalize()} {key} is updated.", (Fact(key, grounded=False),))
 
@@ -256,7 +269,9 @@ def search(draft: Records, tools: Tools) -> Goal:
     (tool,) = tools
     entity = draft.entity(tool)
     roles, words = _filter(draft, tool)
-    yield Ask(draft.rng.choice((f"Which {entity.label} records have {words}?", f"List every {entity.label} with {words}.")))
+    yield Ask(
+        draft.rng.choice((f"Which {entity.label} records have {words}?", f"List every {entity.label} with {words}."))
+    )
     result = yield Call(tool, roles)
     keys = [row[entity.key] for row in result["records"]]
     yield Tell(f"With {words}: {', '.join(keys) or 'none'}.", tuple(Fact(key) for key in keys))
@@ -267,7 +282,11 @@ def aggregate(draft: Records, tools: Tools) -> Goal:
     (tool,) = tools
     entity = draft.entity(tool)
     roles, words = _filter(draft, tool)
-    what = f"number of {entity.label} records" if tool.measure == "count" else f"{tool.measure} of {tool.field.replace('_', ' ')}"
+    what = (
+        f"number of {entity.label} records"
+        if tool.measure == "count"
+        else f"{tool.measure} of {tool.field.replace('_', ' ')}"
+    )
     yield Ask(f"What is the {what} with {words}?")
     result = yield Call(tool, roles)
     value = str(result[tool.measure])

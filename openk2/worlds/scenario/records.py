@@ -64,7 +64,7 @@ class Records(Draft):
                 case "filled":
                     field = entity.field(name)
                     fixed[name] = self.existing(field) if field.ref else self.value(field)
-        for name in low.keys() | high.keys():
+        for name in dict.fromkeys((*low, *high)):
             least = low.get(name, 0)
             fixed[name] = self.rng.randint(least, max(high.get(name, 2 * least + 900), least))
         return fixed

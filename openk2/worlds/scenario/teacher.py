@@ -46,7 +46,9 @@ class Teacher:
 
     def _call(self, conversation: Conversation, step: Mapping[str, Any], messages: list[Message]) -> None:
         for _ in range(1 if self._gives_up else MOST_TRIES):
-            call = ToolCall(f"functions.{step['tool']}:{len(conversation.world.log)}", step["tool"], encode(step["arguments"]))
+            call = ToolCall(
+                f"functions.{step['tool']}:{len(conversation.world.log)}", step["tool"], encode(step["arguments"])
+            )
             messages.append(Message("assistant", tool_calls=[call]))
             messages += conversation.call([call])
             if not is_temporary(conversation.world.log[-1].result):

@@ -58,7 +58,12 @@ STYLES: Mapping[str, Callable[[str, Random], str]] = {
     "lower case": _lower,
     "doubting": _doubting,
 }
-JOINS = ("{first} Also: {second}", "{first} And then: {second}", "{first} After that: {second}", "{first} One more: {second}")
+JOINS = (
+    "{first} Also: {second}",
+    "{first} And then: {second}",
+    "{first} After that: {second}",
+    "{first} One more: {second}",
+)
 CLOSINGS = ("That is all.", "Nothing else.", "That was everything.")
 
 

@@ -125,7 +125,9 @@ def hash_of(rows: Rows) -> str:
 class World:
     """Executes the calls of one episode."""
 
-    def __init__(self, stages: tuple[Stage, ...], names: Mapping[str, tuple[str, str]], seed: int, rates: FaultRates) -> None:
+    def __init__(
+        self, stages: tuple[Stage, ...], names: Mapping[str, tuple[str, str]], seed: int, rates: FaultRates
+    ) -> None:
         """``names``: what the agent calls a tool, in the order of declaration, to its app and its name there."""
         self._apps = {stage.app.name: stage.app for stage in stages}
         self._states = {stage.app.name: _Watched(stage) for stage in stages}
@@ -217,4 +219,3 @@ def _first_field_alone(tool: Tool, arguments: JSON) -> JSON | None:
     if len(fields) < 2:
         return None
     return {name: value for name, value in arguments.items() if name not in fields[1:]}
-

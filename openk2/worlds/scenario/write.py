@@ -43,7 +43,9 @@ class ScenarioConfig(BaseModel):
     num_goals: tuple[int, int] = Field((2, 6), description="Fewest and most goals of a task.")
     share_long: float = Field(0.02, ge=0, le=1, description="Share of tasks with ten times as many goals.")
     num_distractors: tuple[int, int] = Field((3, 8), description="Fewest and most tools that no goal needs.")
-    share_joined: float = Field(0.3, ge=0, le=1, description="Chance that a user asks for the next goal in the same breath.")
+    share_joined: float = Field(
+        0.3, ge=0, le=1, description="Chance that a user asks for the next goal in the same breath."
+    )
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -21,7 +22,7 @@ from openk2.worlds.scenario.user import STYLES
 from openk2.worlds.simulator import encode
 
 CONFIG = SynthesisConfig()
-ROUGH = FaultRates(timeout=0.1, server_error=0.1, rate_limit=0.1, partial=0.3, stale=0.3, most=20)
+ROUGH = FaultRates(timeout=0.1, server_error=0.1, rate_limit=0.1, partial=0.3, stale=0.3, most=4)
 NUM = 60
 
 
@@ -47,7 +48,11 @@ def test_a_task_survives_the_disk(scenarios: list[Scenario]) -> None:
 def test_most_tasks_pass_the_gates_and_all_kinds_are_among_them(scenarios: list[Scenario]) -> None:
     found = Counter(failed_gate(scenario) for scenario in scenarios)
     assert found[None] >= 0.85 * NUM, found
-    kinds = {tag for scenario in (*scenarios, *(scenario_of(CONFIG, i) for i in range(NUM, 3 * NUM))) for tag in scenario.tags}
+    kinds = {
+        tag
+        for scenario in (*scenarios, *(scenario_of(CONFIG, i) for i in range(NUM, 3 * NUM)))
+        for tag in scenario.tags
+    }
     assert set(GOALS) <= kinds
 
 
@@ -141,11 +146,13 @@ def test_an_episode_goes_on_from_a_snapshot(scenarios: list[Scenario]) -> None:
 def test_users_say_only_what_their_task_holds(scenarios: list[Scenario]) -> None:
     """Every key and number in a user's words is in the records, in the plan, or in the user's own next change."""
     for scenario in scenarios:
-        held = json.dumps([stage.to_json() for stage in scenario.stages]) + json.dumps([t.calls for t in scenario.turns])
+        held = json.dumps([stage.to_json() for stage in scenario.stages]) + json.dumps(
+            [t.calls for t in scenario.turns]
+        )
         for turn in scenario.turns:
-            for word in turn.say.replace(",", " ").replace("?", " ").replace(".", " ").replace(";", " ").split():
+            for word in re.findall(r"[\w@-][\w@.:-]*[\w@]", turn.say):
                 if any(char.isdigit() for char in word):
-                    assert word.strip(":()'\"") in held, (word, turn.say)
+                    assert word in held, (word, turn.say)
 
 
 def test_tools_of_two_apps_never_share_a_name(scenarios: list[Scenario]) -> None:
@@ -165,7 +172,9 @@ def test_whatever_is_called_is_answered(name: str, arguments: str) -> None:
 
 
 def test_long_tasks_are_long() -> None:
-    config = CONFIG.model_copy(update={"scenario": CONFIG.scenario.model_copy(update={"share_long": 1.0, "num_goals": (6, 9)})})
+    config = CONFIG.model_copy(
+        update={"scenario": CONFIG.scenario.model_copy(update={"share_long": 1.0, "num_goals": (6, 9)})}
+    )
     scenario = scenario_of(config, 0)
     assert scenario.num_calls + len(scenario.turns) > 80
     assert failed_gate(scenario) is None
@@ -179,5 +188,5 @@ def test_styles_change_no_value() -> None:
 
 
 def test_rates_are_a_distribution() -> None:
-    with pytest.raises(ValueError, match="add up to 1.5"):
+    with pytest.raises(ValueError, match=r"add up to 1\.5"):
         FaultRates(timeout=0.5, stale=1.0, partial=0, server_error=0, rate_limit=0)

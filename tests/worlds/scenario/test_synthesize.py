@@ -94,7 +94,9 @@ def test_kills_lose_nothing_and_double_nothing(whole: Path, tmp_path: Path) -> N
     )
     total = (whole / KEPT).stat().st_size
     for kill in range(1, 6):
-        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             if (tmp_path / KEPT).exists() and (tmp_path / KEPT).stat().st_size >= total * kill / 6:
