@@ -42,8 +42,9 @@ def _chatty(text: str, rng: Random) -> str:
 
 
 def _lower(text: str, rng: Random) -> str:
-    """Only the first letter: keys and names keep their case."""
-    return text[:1].lower() + text[1:].rstrip(".")
+    """Without the capital and the full stop of a sentence; keys and names keep their case."""
+    word = text.split(maxsplit=1)[0]
+    return (text[:1].lower() + text[1:] if word.isalpha() and word.istitle() else text).rstrip(".")
 
 
 def _doubting(text: str, rng: Random) -> str:
