@@ -77,7 +77,9 @@ class Operations:
         must = [] if rank == 0 or self._rng.random() < 0.5 else filters[:1]
         thing = self._many if rank == 0 else f"{self._many}_by_{_field_of(filters[0])}"
         given = self._said(filters)
-        tool = self._tool("search", roles, thing=thing, optional=set(roles) - set(must), given=given, shown=_names(shown))
+        tool = self._tool(
+            "search", roles, thing=thing, optional=set(roles) - set(must), given=given, shown=_names(shown)
+        )
         order = self._rng.choice(("", *(way + f.name for f in shown if f.type in RANGED for way in ("", "-"))))
         limit = self._rng.choice((5, 10, 20, 25, 50))
         return replace(tool, returns=tuple(field.name for field in shown), order=order, limit=limit)
@@ -124,8 +126,10 @@ class Operations:
         allowed = self._rng.sample(others, self._rng.randint(1, min(3, len(others))))
         kept = tuple(value for value in column.values if value in allowed)
         requires = (Condition(column.name, "in", kept), *self._conditions(0.35, avoid={column.name}))
-        slots = {"field": column.label, "target": move.target.replace("_", " ")}
-        tool = self._tool("transition", ["key"], verb=move.verb, requires=requires, **slots)
+        tool = self._tool(
+            "transition", ["key"], verb=move.verb, requires=requires,
+            field=column.label, target=move.target.replace("_", " "),
+        )  # fmt: skip
         return replace(tool, field=column.name, target=move.target)
 
     def _change(self, op: Literal["add", "take"], field: Field, verb: str) -> Tool:
@@ -202,7 +206,6 @@ class Operations:
     def _said(self, roles: Sequence[str]) -> str:
         names = dict.fromkeys(self._entity.field(_field_of(role)).label for role in roles)
         return listed(list(names), "and")
-
 
     def _is_count(self, field: Field) -> bool:
         return any(field == count.field for count in self._noun.counts)
