@@ -126,8 +126,10 @@ class Operations:
         allowed = self._rng.sample(others, self._rng.randint(1, min(3, len(others))))
         kept = tuple(value for value in column.values if value in allowed)
         requires = (Condition(column.name, "in", kept), *self._conditions(0.35, avoid={column.name}))
-        slots = {"field": column.label, "target": move.target.replace("_", " ")}
-        tool = self._tool("transition", ["key"], verb=move.verb, requires=requires, **slots)
+        tool = self._tool(
+            "transition", ["key"], verb=move.verb, requires=requires,
+            field=column.label, target=move.target.replace("_", " "),
+        )  # fmt: skip
         return replace(tool, field=column.name, target=move.target)
 
     def _change(self, op: Literal["add", "take"], field: Field, verb: str) -> Tool:

@@ -40,16 +40,16 @@ AMOUNTS = ("amount", "quantity", "by", "value", "units", "delta", "how_many")
 LIMITS = ("limit", "max_results", "page_size", "top", "first")
 NEW = ("{}", "{}", "{}", "new_{}", "{}_value")
 
-# What a tool does. {a}: an order; {noun}; {many}: orders; {verb}, {Verb}: what people call it; {field}; {target}; {by}: a
-# way to tell records; {shown}: the fields it shows; {given}: what it takes; {key}: what the key is called.
+# What a tool does. {a}: an order; {noun}; {many}: orders; {verb}, {Verb}: what people call it; {field}; {target}; {by}: a way
+# to tell records, {a_by} with its article; {shown}: the fields it shows; {given}: what it takes; {key}: what the key is called.
 LEADS: dict[str, tuple[str, ...]] = {
     "get": (
         "{Verb} {a} with its {shown}.", "Returns {shown} of one {noun}.", "Gives the {shown} of {a}, by {key}.",
         "Details of a single {noun}: {shown}.", "Use it to check {shown} of {a}.", "{Verb} {shown} for {a} you know.",
     ),
     "find": (
-        "{Verb} {a} by {by}.", "Which {noun} has this {by}? Returns its {key}.", "{Verb} the {key} that belongs to a {by}.",
-        "Turns a {by} into the {key} of {a}.", "Exact match on {by}; gives the {key} of the {noun}.",
+        "{Verb} {a} by {by}.", "Which {noun} has this {by}? Returns its {key}.", "{Verb} the {key} that belongs to {a_by}.",
+        "Turns {a_by} into the {key} of {a}.", "Exact match on {by}; gives the {key} of the {noun}.",
     ),
     "search": (
         "{Verb} {many} by {given}; shows {shown}.", "{Many} that match {given}, with {shown}.",
@@ -157,6 +157,8 @@ class Wording:
     def description(self, op: str, entity: Entity, facts: Sequence[str], **slots: str) -> str:
         """What the tool does, and, where this application says so, the facts it requires."""
         many = plural(entity.label)
+        if "by" in slots:
+            slots["a_by"] = with_article(slots["by"])
         words = {
             "noun": entity.label,
             "a": with_article(entity.label),
