@@ -99,15 +99,12 @@ def _answers(truth: Any, category: str, declared: Sequence[ToolSpec]) -> list[JS
         ]
     if category == "special_error_param":
         return [answer(says=[INCORRECT, *(value for values in truth.values() for value in _stripped(values))])]
-    return [answer([_wanted(*call, declared) for call in each.items()]) for each in _as_list(truth)]
+    alternatives = truth if isinstance(truth, list) else [truth]
+    return [answer([_wanted(name, each[name], declared) for name in each]) for each in alternatives]
 
 
 def _stripped(texts: Any) -> list[str]:
     return [text.strip() for text in texts]
-
-
-def _as_list(truth: Any) -> list[Any]:
-    return truth if isinstance(truth, list) else [truth]
 
 
 def _wanted(written: str, arguments: Mapping[str, Any], declared: Sequence[ToolSpec]) -> Wanted:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from openk2.schema import JSON, Message, Task, ToolCall
 from openk2.worlds.neighbours.calls import judge_turn
-from openk2.worlds.neighbours.patterns import example
+from openk2.worlds.neighbours.patterns import Pattern, example, matches
 
 CallGate = Literal["gold", "empty", "wrong"]
 WRONG = "qqq"  # in no answer, and no answer is in it
@@ -21,13 +21,13 @@ def failed_gates(task: Task) -> list[CallGate]:
     ``gold``: one of the right answers does not score 1. ``empty``: a reply without a word or call scores. ``wrong``: a
     right answer with one argument changed, a call too few or too many, or other words scores.
     """
-    golds = [gold_reply(each) for each in task.payload["answers"]]
+    answers = task.payload["answers"]
     failed: list[CallGate] = []
-    if not all(_scores(task, gold) == 1 for gold in golds):
+    if not all(_scores(task, gold_reply(each)) == 1 for each in answers):
         failed.append("gold")
     if _scores(task, Message("assistant")) > 0:
         failed.append("empty")
-    if any(_scores(task, wrong) > 0 for gold in golds for wrong in wrong_replies(task.payload, gold)):
+    if any(_scores(task, wrong) > 0 for each in answers for wrong in wrong_replies(task.payload, each)):
         failed.append("wrong")
     return failed
 
@@ -46,14 +46,16 @@ def _call(name: str, arguments: JSON) -> ToolCall:
     return ToolCall(f"functions.{name}:0", name, json.dumps(arguments))
 
 
-def wrong_replies(payload: Mapping[str, Any], gold: Message) -> Iterator[Message]:
-    """The right reply with one thing wrong: each argument in turn, one more, a call missing or doubled, a call to a tool
-    where none helps, and words that are not those wanted.
+def wrong_replies(payload: Mapping[str, Any], answer: JSON) -> Iterator[Message]:
+    """The right reply with one thing wrong: each argument in turn, one more, another tool, a call missing or doubled, a
+    call where none helps, and words that are not those wanted.
     """
-    for i, call in enumerate(gold.tool_calls):
+    gold = gold_reply(answer)
+    for i, (call, wanted) in enumerate(zip(gold.tool_calls, answer["calls"], strict=True)):
         arguments = json.loads(call.arguments)
         for name, value in arguments.items():
-            yield _with_call(gold, i, _call(call.name, {**arguments, name: _changed(value)}))
+            changed = _changed(value, wanted["arguments"]["fields"][name])
+            yield _with_call(gold, i, _call(call.name, {**arguments, name: changed}))
         yield _with_call(gold, i, _call(call.name, {**arguments, "no_such_argument": 1}))
         yield _with_call(gold, i, _call(call.name + "_other", arguments))
     if gold.tool_calls:
@@ -70,11 +72,11 @@ def _with_call(gold: Message, index: int, call: ToolCall) -> Message:
     return replace(gold, tool_calls=[*gold.tool_calls[:index], call, *gold.tool_calls[index + 1 :]])
 
 
-def _changed(value: Any) -> Any:
-    """Another value of the same type."""
+def _changed(value: Any, pattern: Pattern) -> Any:
+    """Another value of the same type; a text where both truth values are right."""
     match value:
         case bool():
-            return not value
+            return WRONG if matches(pattern, not value) else not value
         case int() | float():
             return value + 1_000_003
         case str():

@@ -48,7 +48,7 @@ class Mapped:
 def map_items(category: str, items: Iterable[JSON], task_of: Callable[[JSON], Task]) -> Mapped:
     """Every item through ``task_of``, which raises ``Unmappable`` for what it has no task for.
 
-    Raises ValueError for an item without id, or with one that was there before.
+    Raises ValueError for an item that lacks a field, and for an id that was there before.
     """
     tasks: list[Task] = []
     refused: list[Refused] = []
@@ -61,6 +61,8 @@ def map_items(category: str, items: Iterable[JSON], task_of: Callable[[JSON], Ta
             tasks.append(task_of(item))
         except Unmappable as reason:
             refused.append(Refused(item["id"], category, str(reason)))
+        except KeyError as missing:
+            raise ValueError(f"{category}, item {item['id']}: has no {missing}") from missing
     return Mapped(tuple(tasks), tuple(refused))
 
 

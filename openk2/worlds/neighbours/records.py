@@ -55,19 +55,25 @@ class Records:
         self._database.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (entity, key, canonical(record)))
 
     def rows(self) -> Rows:
-        """All records, as the judge compares them: entity → key → {"record": record}."""
+        """All records, as the judge compares them: entity → key → {"record": its JSON, with sorted keys}."""
         out: Rows = {}
         for entity, key, record in self._database.execute("SELECT * FROM records ORDER BY entity, key"):
-            out.setdefault(entity, {})[key] = {"record": json.loads(record)}
+            out.setdefault(entity, {})[key] = {"record": record}
         return out
 
     def hash(self) -> str:
         """Hash of the sorted rows: equal states hash alike whatever their history."""
-        return hashlib.sha256(canonical(self.rows()).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for row in self._database.execute("SELECT * FROM records ORDER BY entity, key"):
+            digest.update("\0".join(row).encode() + b"\n")
+        return digest.hexdigest()
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """All records as plain JSON, which ``Records`` takes."""
-        return {entity: {key: row["record"] for key, row in table.items()} for entity, table in self.rows().items()}
+        rows = self.rows()
+        return {
+            entity: {key: json.loads(row["record"]) for key, row in table.items()} for entity, table in rows.items()
+        }
 
     def close(self) -> None:
         """Free the database."""

@@ -20,8 +20,9 @@ from openk2.worlds.judge import THOUSANDS, judge
 from openk2.worlds.neighbours import mock, retail
 from openk2.worlds.neighbours.desk import Desk, Tool
 from openk2.worlds.neighbours.mapped import Mapped, Unmappable, map_items, read_file
-from openk2.worlds.neighbours.records import Data, Records
-from openk2.worlds.state import Rows
+from openk2.worlds.neighbours.records import Records
+from openk2.worlds.simulator import Called
+from openk2.worlds.state import Rows, canonical
 
 TOOLS: Mapping[str, Mapping[str, Tool]] = {"retail": retail.TOOLS, "mock": mock.TOOLS}
 DECIMALS = re.compile(r"\d+\.\d+")
@@ -75,12 +76,13 @@ def call_of(step: Mapping[str, Any]) -> ToolCall:
 
 def judge_desk(rubric: Rubric, before: Rows, desk: Desk, said: Iterable[str]) -> Score:
     """Score an episode: ``before`` are the rows it began with, ``said`` is all that the assistant told the user."""
-    return judge(rubric, before, desk.records.rows(), desk.log, plain_numbers("\n".join(said)))
+    return judge(rubric, before, desk.records.rows(), desk.log, plain(" ".join(said)))
 
 
-def plain_numbers(text: str) -> str:
-    """The text with every number in its shortest form: 1,131.10 is 1131.1, and 60.00 is 60."""
-    return DECIMALS.sub(lambda found: found[0].rstrip("0").rstrip("."), THOUSANDS.sub("", text))
+def plain(text: str) -> str:
+    """The text on one line, with every number in its shortest form: 1,131.10 is 1131.1, and 60.00 is 60."""
+    one_line = " ".join(text.split())
+    return DECIMALS.sub(lambda found: found[0].rstrip("0").rstrip("."), THOUSANDS.sub("", one_line))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ class _Reading:
         for step in (*payload["setup"], *payload["plan"]):
             if step["tool"] not in self.domain.tools:
                 raise Unmappable(f"calls {step['tool']}, which is no tool of the domain")
-        if not payload["plan"] and not payload["facts"]:
+        if criteria.get("actions") is None and not payload["facts"]:
             asserted = bool(criteria.get("env_assertions"))
             raise Unmappable("names no calls that would do it" if asserted else "success is for a judging model alone")
         name = f"tau2_{self.domain.name}"
@@ -142,11 +144,22 @@ class _Reading:
             before = desk.records.rows()
             for step in payload["plan"]:
                 desk.run(call_of(step))
-                if desk.log[-1].failed and self.domain.tools[step["tool"]].writes:
-                    raise Unmappable(f"the benchmark's own {step['tool']} is refused: {desk.log[-1].result['error']}")
+            self._check_writes(payload["plan"], desk.log)
             after = desk.records.rows()
-        facts = [RubricItem(f"says {fact}", "fact", {"value": plain_numbers(fact)}) for fact in payload["facts"]]
+        facts = [RubricItem(f"says {fact}", "fact", {"value": plain(fact)}) for fact in payload["facts"]]
         return Rubric((*self._state(payload, before, after), *self._asserted(after), *facts, *self._called()))
+
+    def _check_writes(self, plan: Sequence[Mapping[str, Any]], log: Sequence[Called]) -> None:
+        """A write may be refused where another does it on the same record, which the first argument names."""
+        done = {
+            next(iter(step["arguments"].values()))
+            for step, called in zip(plan, log, strict=True)
+            if self.domain.tools[step["tool"]].writes and not called.failed
+        }
+        for step, called in zip(plan, log, strict=True):
+            subject = next(iter(step["arguments"].values()), None)
+            if self.domain.tools[step["tool"]].writes and called.failed and subject not in done:
+                raise Unmappable(f"the benchmark's own {step['tool']} is refused: {called.result['error']}")
 
     @property
     def _basis(self) -> Sequence[str]:
@@ -200,7 +213,9 @@ def _assertion(data: Mapping[str, Any], after: Rows) -> RubricItem:
     if data["func_name"] != "assert_task_status" or not data.get("assert_value", True):
         raise Unmappable(f"asserts by {data['func_name']}, which is unknown here")
     key, status = data["arguments"]["task_id"], data["arguments"]["expected_status"]
-    record = {**after["tasks"].get(key, {"record": {}})["record"], "status": status}
+    if key not in after["tasks"]:
+        raise Unmappable("asserts about a task that is not there")
+    record = canonical({**json.loads(after["tasks"][key]["record"]), "status": status})
     return RubricItem(f"asserts {key}", "state", {"entity": "tasks", "key": key, "has": {"record": record}})
 
 
