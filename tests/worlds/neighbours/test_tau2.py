@@ -161,7 +161,9 @@ def test_an_unknown_domain_is_named(tmp_path):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize(("name", "mapped", "idle"), [("mock", 7, 0), ("retail", 113, 6)])
+@pytest.mark.parametrize(
+    ("name", "mapped", "idle"), [("mock", 7, 0), pytest.param("retail", 113, 6, marks=pytest.mark.slow)]
+)
 def test_the_benchmarks_tasks_are_mapped_and_their_gates_hold(data, name, mapped, idle):
     folder = data / "tau2" / name
     domain = read_domain(folder)
