@@ -9,7 +9,6 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping
-from typing import Any
 
 from openk2.schema import JSON
 from openk2.worlds.state import Rows, canonical
@@ -67,13 +66,6 @@ class Records:
         for row in self._database.execute("SELECT * FROM records ORDER BY entity, key"):
             digest.update("\0".join(row).encode() + b"\n")
         return digest.hexdigest()
-
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """All records as plain JSON, which ``Records`` takes."""
-        rows = self.rows()
-        return {
-            entity: {key: json.loads(row["record"]) for key, row in table.items()} for entity, table in rows.items()
-        }
 
     def close(self) -> None:
         """Free the database."""

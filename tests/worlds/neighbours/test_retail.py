@@ -70,11 +70,14 @@ def balance(desk):
 
 def changed(desk):
     """What is no longer as it was: by record, the fields and what is in them now."""
-    now = desk.records.snapshot()
+    now = {
+        (entity, key): json.loads(row["record"])
+        for entity, table in desk.records.rows().items()
+        for key, row in table.items()
+    }
     return {
         key: {name: value for name, value in record.items() if SHOP[entity][key].get(name) != value}
-        for entity, table in now.items()
-        for key, record in table.items()
+        for (entity, key), record in now.items()
         if record != SHOP[entity][key]
     }
 
