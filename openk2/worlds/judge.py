@@ -13,7 +13,7 @@ from openk2.worlds.simulator import Called
 from openk2.worlds.state import Rows
 
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
-RUNS_ON_BEFORE = re.compile(r"(?:[\w@]|\w[-.:])$")
+RUNS_ON_BEFORE = re.compile(r"(?:[\w@]|\w[-.:])\Z")
 RUNS_ON_AFTER = re.compile(r"\w|[-.:@]\w")
 
 
