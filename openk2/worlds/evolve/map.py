@@ -9,6 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,11 +27,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from openk2.jobs.atomic import write_bytes
 from openk2.schema import JSON, ToolSpec
-from openk2.view.picture import DPI, INK, QUIET, TITLE
+from openk2.view.picture import DPI, INK, TITLE
 from openk2.worlds.evolve.coverage import words_of
 
 Floats = NDArray[np.float64]
-NUM_FEATURES = 50
+NUM_FEATURES = 150
+COMMON = 0.05  # words in more of the tools than this share tell how tools are described, not what they are for
+LEAST = 50  # tools
 NUM_NEIGHBOURS = 10
 NUM_DRAWN = 5000  # evolved tools; t-SNE's time grows with them
 
@@ -48,12 +51,12 @@ def draw_map(tools: Sequence[Labelled], path: Path, *, num_drawn: int = NUM_DRAW
     """Write a PNG of the tools to ``path``: a sample of ``num_drawn`` evolved ones, and every real one on top.
 
     Returns how many were drawn, and the neighbour purity of the evolved ones in features and in the plane beside what
-    chance gives. Raises ValueError for fewer than 50 tools.
+    chance gives. Raises ValueError for fewer than ``LEAST`` tools.
     """
     evolved = [tool for tool in tools if not tool.is_real]
     chosen = [*Random(seed).sample(evolved, min(num_drawn, len(evolved))), *(tool for tool in tools if tool.is_real)]
-    if len(chosen) < NUM_FEATURES:
-        raise ValueError(f"a map needs {NUM_FEATURES} tools at least, there are {len(chosen)}")
+    if len(chosen) < LEAST:
+        raise ValueError(f"a map needs {LEAST} tools at least, there are {len(chosen)}")
     features_NF = features([tool.spec for tool in chosen], seed)
     plane_N2 = TSNE(init="pca", perplexity=min(30, len(chosen) / 4), random_state=seed).fit_transform(features_NF)
     write_bytes(path, _picture(chosen, plane_N2))
@@ -71,8 +74,8 @@ def draw_map(tools: Sequence[Labelled], path: Path, *, num_drawn: int = NUM_DRAW
 def features(specs: Iterable[ToolSpec], seed: int = 0) -> Floats:
     """The tools' words, weighed by rarity and brought down to ``NUM_FEATURES`` dimensions: [N, F]."""
     texts = [" ".join(words_of(spec)) for spec in specs]
-    weighed = TfidfVectorizer(min_df=2, sublinear_tf=True).fit_transform(texts)
-    svd = TruncatedSVD(min(NUM_FEATURES, weighed.shape[1] - 1), random_state=seed)
+    weighed = TfidfVectorizer(min_df=2, max_df=COMMON, sublinear_tf=True).fit_transform(texts)
+    svd = TruncatedSVD(min(NUM_FEATURES, min(weighed.shape) - 1), random_state=seed)
     return np.asarray(svd.fit_transform(weighed), dtype=np.float64)
 
 
@@ -96,19 +99,11 @@ def _picture(tools: Sequence[Labelled], plane_N2: Floats) -> bytes:
     axis.set_title(f"{len(tools) - num_real:,} evolved tools{real} by their words (t-SNE)", **TITLE)
     labels = np.array([tool.category for tool in tools])
     is_real = np.array([tool.is_real for tool in tools])
-    for category, colour in zip(dict.fromkeys(sorted(labels)), _colours(), strict=False):
+    for category, colour in zip(sorted(set(labels)), cycle(_colours()), strict=False):
         ours, theirs = plane_N2[(labels == category) & ~is_real], plane_N2[(labels == category) & is_real]
-        axis.scatter(*ours.T, s=4, color=colour, linewidths=0, alpha=0.75)
-        axis.scatter(*theirs.T, s=16, facecolor=colour, edgecolor=INK, linewidths=0.7)
-        where = np.median(np.concatenate([ours, theirs]), axis=0)
-        axis.annotate(
-            category,
-            where,
-            color=INK,
-            fontsize=8,
-            ha="center",
-            bbox={"fc": "white", "ec": QUIET, "alpha": 0.75, "lw": 0.4},
-        )
+        axis.scatter(ours[:, 0], ours[:, 1], s=4, color=colour, linewidths=0, label=category)
+        axis.scatter(theirs[:, 0], theirs[:, 1], s=16, color=colour, edgecolors=INK, linewidths=0.7)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8, labelcolor=INK, markerscale=4)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
@@ -116,5 +111,5 @@ def _picture(tools: Sequence[Labelled], plane_N2: Floats) -> bytes:
 
 def _colours() -> list[Any]:
     """Colours for as many categories as come, the most distinct first."""
-    maps = ("tab20", "Dark2", "Set2", "tab20b", "tab20c")
-    return [colour for name in maps for colour in matplotlib.colormaps[name].colors] * 10
+    maps = {"tab20": 20, "Dark2": 8, "Set2": 8, "tab20b": 20, "tab20c": 20}
+    return [colour for name, num in maps.items() for colour in matplotlib.colormaps[name](range(num))]
