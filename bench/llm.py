@@ -1,0 +1,150 @@
+"""Our client against the bare SDK: answers a second with 256 in flight, from one local server.
+
+The server (`tests/llm/server.py`, a process of its own) answers after a fixed time. Once it never fails; once it fails
+one call in ten: 503, 429 with Retry-After, time-out, cut connection, broken JSON. The peer is OpenAI's AsyncOpenAI with
+its own retries, as many and as patient as ours. Both sides alternate, medians count. Lost: calls that got no answer.
+
+    python -m bench.llm
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import openai
+
+from openk2.jobs.executor import run_jobs
+from openk2.jobs.provenance import provenance
+from openk2.llm.config import EndpointConfig
+from openk2.llm.endpoint import Endpoint
+from openk2.schema import Message, Sampling
+
+IN_FLIGHT = 256
+ATTEMPTS, ATTEMPT_S, HANG_S = 8, 5.0, 6.0
+LATENCY_S = 0.1
+Ask = Callable[[int], Awaitable[str]]
+
+
+@contextlib.contextmanager
+def serving(share: float, seed: int) -> Iterator[str]:
+    """The address of a server that fails this share of its calls."""
+    flags = {"--failing": share, "--seed": seed, "--latency": LATENCY_S, "--hang": HANG_S}
+    command = [sys.executable, "-m", "tests.llm.server", *(str(word) for pair in flags.items() for word in pair)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        wait_for(address)
+        yield address
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+def wait_for(address: str) -> None:
+    """Until the server answers a first call, failed or not."""
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=10) as client:
+        with contextlib.suppress(openai.APIStatusError, json.JSONDecodeError):
+            client.models.list()
+
+
+async def drive(ask: Ask, num_calls: int) -> tuple[float, int]:
+    """Answers a second, and calls that got none."""
+    began, lost = time.perf_counter(), 0
+    async for outcome in run_jobs(ask, range(num_calls), num_workers=IN_FLIGHT, limit_s=300):
+        lost += outcome.value != f"echo: call {outcome.item}"
+    return (num_calls - lost) / (time.perf_counter() - began), lost
+
+
+async def ours(address: str, num_calls: int) -> tuple[float, int]:
+    """Through our layer."""
+    config = EndpointConfig(
+        base_url=address, model="m", max_in_flight=IN_FLIGHT, max_attempts=ATTEMPTS, attempt_s=ATTEMPT_S
+    )
+    async with Endpoint(config) as endpoint:
+
+        async def ask(number: int) -> str:
+            answer = await endpoint.complete([Message("user", f"call {number}")], [], Sampling())
+            return answer.content
+
+        return await drive(ask, num_calls)
+
+
+async def bare(address: str, num_calls: int) -> tuple[float, int]:
+    """Through the SDK alone."""
+    async with openai.AsyncOpenAI(
+        base_url=address, api_key="none", max_retries=ATTEMPTS - 1, timeout=ATTEMPT_S
+    ) as client:
+
+        async def ask(number: int) -> str:
+            done = await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": f"call {number}"}], temperature=1.0, max_tokens=512
+            )
+            return done.choices[0].message.content or ""
+
+        return await drive(ask, num_calls)
+
+
+def measure(share: float, num_calls: int, rounds: int) -> dict:
+    """Both sides in turn, each on a fresh server with the same seed."""
+    sides: dict[str, list[tuple[float, int]]] = {"openk2": [], "openai": []}
+    for seed in range(rounds):
+        for name, side in (("openk2", ours), ("openai", bare)):
+            with serving(share, seed) as address:
+                sides[name].append(asyncio.run(side(address, num_calls)))
+    rates = {name: statistics.median(rate for rate, _ in runs) for name, runs in sides.items()}
+    return {
+        "failing": share,
+        "answers_per_second": rates,
+        "rounds": {name: [round(rate, 1) for rate, _ in runs] for name, runs in sides.items()},
+        "lost": {name: sum(lost for _, lost in runs) for name, runs in sides.items()},
+        "calls": num_calls * rounds,
+        "ratio": statistics.median(o[0] / p[0] for o, p in zip(sides["openk2"], sides["openai"], strict=True)),
+    }
+
+
+def table(results: dict) -> str:
+    """The Markdown beside the JSON."""
+    stamp = results["provenance"]
+    lines = [
+        f"`python -m bench.llm`, commit {stamp['commit']}, {stamp['machine']}, openai {openai.__version__}, "
+        f"{stamp['date']}.",
+        f"{IN_FLIGHT} calls in flight, {LATENCY_S:g} s an answer, one local server; "
+        f"medians of {results['num_rounds']} alternating rounds.",
+        "",
+        "| calls that fail | openk2, answers/s | openai SDK alone, answers/s | ratio | lost by openk2 | lost by the SDK |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        rates, lost = row["answers_per_second"], row["lost"]
+        lines.append(
+            f"| {row['failing']:.0%} | {rates['openk2']:.0f} | {rates['openai']:.0f} | {row['ratio']:.2f} "
+            f"| {lost['openk2']} of {row['calls']} | {lost['openai']} of {row['calls']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=5000, help="calls a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/llm.json"), help="where to write; .md lies beside")
+    args = parser.parse_args()
+    rows = [measure(share, args.calls, args.rounds) for share in (0.0, 0.1)]
+    results = {"provenance": provenance(), "in_flight": IN_FLIGHT, "num_rounds": args.rounds, "rows": rows}
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    args.out.with_suffix(".md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
