@@ -7,6 +7,7 @@ breaks within an answer is noticed either way.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from openk2.llm.window import Window
 from openk2.llm.wire import Answer, read_answer, request_body
 from openk2.schema import JSON, Message, Sampling, ToolSpec
 
+LANE = 16  # requests in flight to a pool of connections, about
 SPENT = "insufficient_quota"  # OpenAI's code of a 429 that no waiting mends
 
 
@@ -45,15 +47,8 @@ class Endpoint:
         self._cache = Cache(config.cache) if config.cache is not None else None
         self._window = Window(config.max_in_flight)
         self._rng = Random()  # spreads waits; no result depends on it
-        # Every connection is kept: of the SDK's own 100, the others would be made anew each time.
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=config.max_in_flight)
-        self._client = openai.AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=self._key or "none",
-            max_retries=0,
-            timeout=config.attempt_s,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
-        )
+        self._clients = _make_clients(config, self._key or "none")
+        self._lanes = itertools.cycle(self._clients)
 
     async def complete(
         self,
@@ -127,7 +122,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(self.config.attempt_s):
                 # cast_to=object: the JSON as it came. The SDK's own models would cost more than all the rest here.
-                raw = await self._client.post("/chat/completions", body=body, cast_to=object)
+                raw = await next(self._lanes).post("/chat/completions", body=body, cast_to=object)
             answer = read_answer(raw)
         except openai.APIStatusError as error:
             trouble = self._read_status(error)
@@ -158,7 +153,8 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close connections and cache."""
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
         if self._cache is not None:
             self._cache.close()
 
@@ -169,6 +165,22 @@ class Endpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _make_clients(config: EndpointConfig, key: str) -> list[openai.AsyncOpenAI]:
+    """Clients to take in turn. httpx looks at every connection of a pool for every request: small pools cost less."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=2 * LANE)
+    certificates = httpx2.create_ssl_context()
+    return [
+        openai.AsyncOpenAI(
+            base_url=config.base_url,
+            api_key=key,
+            max_retries=0,
+            timeout=config.attempt_s,
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits, verify=certificates),
+        )
+        for _ in range(-(-config.max_in_flight // LANE))
+    ]
 
 
 def _read_key(config: EndpointConfig) -> str:
