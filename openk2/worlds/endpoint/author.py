@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from openk2.jobs import jsonl
 from openk2.jobs.executor import run_jobs
 from openk2.jobs.funnel import Funnel
-from openk2.llm.endpoint import Endpoint
+from openk2.llm.endpoint import Endpoint, EndpointError
 from openk2.llm.structured import Form, Structured, structured
 from openk2.schema import JSON, Message, Sampling
 from openk2.worlds.endpoint.quote import RULE, quoted
@@ -78,6 +79,7 @@ SCHEMA = _record(
         ),
     },
 )  # fmt: skip
+log = logging.getLogger(__name__)
 FORM = Form("app", SCHEMA, App.from_json)
 
 
@@ -95,7 +97,8 @@ async def author_apps(
 ) -> Funnel:
     """Apps for all ideas: ``apps.jsonl``, and ``rejects.jsonl`` with the reason and every attempt.
 
-    Ideas that an earlier run has settled are not asked again; ``limit_s`` is for one idea with its repairs.
+    Ideas that an earlier run has settled are not asked again, those that got no answer are; ``limit_s`` is for one idea
+    with its repairs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accepted, rejected = folder / "apps.jsonl", folder / "rejects.jsonl"
@@ -107,9 +110,14 @@ async def author_apps(
             lambda idea: author_app(endpoint, idea, sampling), left, num_workers=num_workers, limit_s=limit_s
         )
         async for outcome in jobs:
-            if outcome.value is None:
-                raise RuntimeError(f"no answer for the idea {outcome.item!r}: {outcome.error}") from outcome.error
+            if isinstance(outcome.error, EndpointError | TimeoutError):
+                funnel.reject("author", "no answer")
+                log.warning("no answer for the idea %r, a later run asks again: %s", outcome.item, outcome.error)
+                continue
+            if outcome.error is not None:
+                raise outcome.error
             made = outcome.value
+            assert made is not None, "a job without an error has a value"
             attempts = [attempt.to_json() for attempt in made.attempts]
             if made.value is not None:
                 apps.write({"idea": outcome.item, "app": made.value.to_json(), "num_attempts": len(attempts)})

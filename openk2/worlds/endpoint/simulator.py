@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+
 from openk2.llm.endpoint import Endpoint
 from openk2.llm.structured import Form, structured
 from openk2.schema import JSON, Message, Sampling, Task, ToolCall, ToolSpec
