@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-Rule = Callable[[dict[str, Any]], str | dict[str, Any]]
+Rule = Callable[[dict[str, Any]], str | dict[str, Any] | Response]
 KINDS = ("unavailable", "rate_limited", "timed_out", "cut", "bad_body")
 
 
@@ -90,7 +90,10 @@ class ChatServer:
         if self._latency_s:
             await asyncio.sleep(self._latency_s)
         if rng.random() >= self._failures.share:
-            return Response(completion(body, self._rule(body)), media_type="application/json")
+            said = self._rule(body)
+            if isinstance(said, Response):
+                return said
+            return Response(completion(body, said), media_type="application/json")
         kind = rng.choice(self._failures.kinds)
         self.failed[kind] += 1
         match kind:
@@ -101,7 +104,7 @@ class ChatServer:
             case "timed_out":
                 await asyncio.sleep(self._failures.hang_s)
             case "cut":
-                return StreamingResponse(half(completion(body, self._rule(body))), media_type="application/json")
+                return StreamingResponse(half(completion(body, "cut")), media_type="application/json")
             case "bad_body":
                 return Response(b'{"choices": [{"mess', media_type="application/json")
         return error(500, "hung")
@@ -118,8 +121,8 @@ def completion(body: dict[str, Any], said: str | dict[str, Any]) -> bytes:
     }).encode()  # fmt: skip
 
 
-def error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps({"error": {"message": message, "type": "server_error", "code": None}})
+def error(status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None) -> Response:
+    body = json.dumps({"error": {"message": message, "type": "server_error", "code": code}})
     return Response(body, status, headers, "application/json")
 
 
