@@ -82,11 +82,10 @@ async def structured(
     Raises what ``Endpoint.complete`` raises; a wrong answer raises nothing.
     """
     dialogue, attempts = list(messages), list[Attempt]()
-    validator = jsonschema.Draft202012Validator(form.schema)
     for _ in range(num_repairs + 1):
         answer = await endpoint.complete(dialogue, [], sampling, response_format=form.response_format())
         try:
-            value = _read(answer.content, form, validator)
+            value = _read(answer.content, form)
         except ValueError as error:
             attempts.append(Attempt(answer.content, _say(error)))
             dialogue = [*messages, Message("assistant", answer.content), Message("user", _complain(attempts[-1], form))]
@@ -95,17 +94,23 @@ async def structured(
     return Structured(None, tuple(attempts))
 
 
-def _read(text: str, form: Form[Value], validator: jsonschema.Draft202012Validator) -> Value:
+def _read(text: str, form: Form[Value]) -> Value:
     """Raises ValueError, saying what is wrong."""
     fenced = FENCED.match(text)  # endpoints that do not constrain their answers like to wrap them
     try:
         data = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
-    wrong = jsonschema.exceptions.best_match(validator.iter_errors(data))
-    if wrong is not None:
-        raise ValueError(f"{wrong.json_path}: {wrong.message[:500]}")
+    wrong = what_is_wrong(data, form.schema)
+    if wrong:
+        raise ValueError(wrong)
     return form.read(data)
+
+
+def what_is_wrong(value: object, schema: Mapping[str, Any]) -> str:
+    """The most telling way in which ``value`` breaks a JSON schema, with its place; empty when it breaks none."""
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
+    return "" if error is None else f"{error.json_path}: {error.message[:500]}"
 
 
 def _say(error: ValueError) -> str:

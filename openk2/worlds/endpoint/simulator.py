@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from openk2.llm.endpoint import Endpoint
-from openk2.llm.structured import Form, structured
+from openk2.llm.structured import Form, structured, what_is_wrong
 from openk2.schema import JSON, Message, Sampling, Task, ToolCall, ToolSpec
 from openk2.worlds.endpoint.quote import RULE, quoted
 
@@ -183,5 +181,4 @@ def _read_arguments(call: ToolCall, spec: ToolSpec) -> tuple[str, str]:
         arguments = json.loads(call.arguments)
     except (ValueError, RecursionError):
         return "", "malformed call: bad_json"
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(spec.parameters).iter_errors(arguments))
-    return canonical(arguments), wrong.message if wrong is not None else ""
+    return canonical(arguments), what_is_wrong(arguments, spec.parameters)

@@ -91,10 +91,10 @@ def test_results_obey_the_tool_s_own_schema():
     ("wrong", "error"),
     [
         (call("get_moon"), "no such tool"),
-        (call("get_sky"), "'city' is a required property"),
+        (call("get_sky"), "$: 'city' is a required property"),
         (ToolCall("1", "get_sky", "{"), "malformed call: bad_json"),
         (ToolCall("1", "get_sky", "{}", CallError.TRUNCATED), "malformed call: truncated"),
-        (ToolCall("1", "get_sky", "[]"), "[] is not of type 'object'"),
+        (ToolCall("1", "get_sky", "[]"), "$: [] is not of type 'object'"),
     ],
 )
 def test_wrong_calls_are_turned_down_without_asking(wrong, error):
