@@ -21,7 +21,7 @@ def declare(name: Any, description: Any, schema: Any) -> tuple[ToolSpec, Counter
     text = clean(description) if isinstance(description, str) else ""
     if called != name:
         mended["name"] += 1
-    if text != (description or ""):
+    if isinstance(description, str) and text != description.strip():
         mended["description"] += 1
     return ToolSpec(called, text, parameters), mended
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -44,7 +45,7 @@ class ServerProcess:
 
     def __init__(self, command: Command, line_bytes: int) -> None:
         self.noise = 0
-        self.ended: tuple[str, str] | None = None
+        self.ended: tuple[Literal["crashed", "flooded"], str] | None = None
         self._command = command
         self._line_bytes = line_bytes
         self._noise_bytes = 0
