@@ -19,7 +19,7 @@ from openk2.worlds.mcp.answers import answer
 from openk2.worlds.mcp.declare import declare
 from openk2.worlds.mcp.descriptions import Suspicion, suspicions
 from openk2.worlds.mcp.lock import Lock, ToolsChangedError, fingerprint
-from openk2.worlds.mcp.process import Command
+from openk2.worlds.mcp.process import Command, Ended
 from openk2.worlds.mcp.schemas import BadSchemaError
 from openk2.worlds.mcp.session import Session
 
@@ -159,11 +159,13 @@ class Server:
             await session.close()
             words = f"{self.name} gave no hello within {self.limits.hello_seconds:g} s"
             raise ServerFailedError("timeout", words) from None
-        except BaseException as error:
+        except Exception as error:
+            failure = _failure(self.name, session.ended, error)
             await session.close()
-            if not isinstance(error, Exception):
-                raise
-            raise _failure(self.name, session, error) from error
+            raise failure from error
+        except BaseException:
+            await session.close()
+            raise
         self._session, self._client = session, client
 
     async def _list(self, session: Session, client: ClientSession) -> None:
@@ -194,10 +196,11 @@ def offered(tools: list[Tool], lock: Lock) -> Offer:
     return offer
 
 
-def _failure(name: str, session: Session, error: Exception) -> ServerFailedError:
+def _failure(name: str, ended: Ended | None, error: Exception) -> ServerFailedError:
     """The first cause of what went wrong while it started, in one line."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    if session.ended is not None and not isinstance(error, OSError):
-        return ServerFailedError(session.ended[0], f"{name} {session.ended[1]}")
-    return ServerFailedError("crashed", f"{name} did not start: {str(error).partition(chr(10))[0]}")
+    if ended is not None and not isinstance(error, OSError):
+        return ServerFailedError(ended[0], f"{name} {ended[1]}")
+    said = str(error).partition("\n")[0] or type(error).__name__
+    return ServerFailedError("crashed", f"{name} did not start: {said}")

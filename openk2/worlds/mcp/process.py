@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 Outgoing = MemoryObjectSendStream[SessionMessage]
+Ended = tuple[Literal["crashed", "flooded"], str]  # why a server is over: kind and words
 
 GRACE_SECONDS = 1.0  # between the end of its input and the kill
 LAST_WORDS = 2000
@@ -45,7 +46,7 @@ class ServerProcess:
 
     def __init__(self, command: Command, line_bytes: int) -> None:
         self.noise = 0
-        self.ended: tuple[Literal["crashed", "flooded"], str] | None = None
+        self.ended: Ended | None = None
         self._command = command
         self._line_bytes = line_bytes
         self._noise_bytes = 0
@@ -134,13 +135,22 @@ async def _end(process: Process) -> None:
     """Close its input, give it a moment, kill what is left of its group."""
     assert process.stdin is not None
     process.stdin.close()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(GRACE_SECONDS):
-            await process.wait()
+    left = await _has_left(process)
     _kill(process)
+    if not left:
+        await _has_left(process)
+
+
+async def _has_left(process: Process) -> bool:
+    """Whether it ends, and nobody holds its pipes, within the grace."""
     with suppress(TimeoutError):
         async with asyncio.timeout(GRACE_SECONDS):
+            for pipe in (process.stdout, process.stderr):
+                while pipe is not None and await pipe.read(1 << 16):
+                    pass  # one that has more to say could not end
             await process.wait()
+            return True
+    return False
 
 
 def _kill(process: Process) -> None:

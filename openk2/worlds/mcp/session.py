@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Literal
+from typing import Any
 
 from mcp import ClientSession, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ListToolsResult, PaginatedRequestParams, Tool, ToolListChangedNotification
 
-from openk2.worlds.mcp.process import Command, ServerProcess
+from openk2.worlds.mcp.process import Command, Ended, ServerProcess
 
 CLOSE_SECONDS = 5.0
 PING_SECONDS = 2.0
@@ -43,7 +43,7 @@ class Session:
             return client
 
     @property
-    def ended(self) -> tuple[Literal["crashed", "flooded"], str] | None:
+    def ended(self) -> Ended | None:
         """Why it is over, as kind and words, when it is."""
         if self._process is not None and self._process.ended is not None:
             return self._process.ended
