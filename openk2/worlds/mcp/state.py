@@ -72,7 +72,7 @@ class Repository:
     """The git repository ``repository``.
 
     ``branch``: the ``subject`` of its last commit and ``num_commits``. ``committed``: the ``text`` of a file, by
-    ``BRANCH:PATH``. ``head``: the ``branch`` that is checked out. ``staged``: the paths that a commit would change.
+    ``BRANCH:PATH``. ``head``: the ``branch`` that is checked out, empty for none. ``staged``: the paths that a commit would change.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,7 +101,7 @@ class Repository:
             for path in self._names("ls-tree", "-r", "-z", "--name-only", f"refs/heads/{branch}"):
                 key = f"{branch}:{path}"
                 rows["committed"][key] = {"key": key, "text": self._git("show", f"refs/heads/{branch}:{path}")}
-        rows["head"]["HEAD"] = {"key": "HEAD", "branch": self._git("symbolic-ref", "--short", "HEAD").strip()}
+        rows["head"]["HEAD"] = {"key": "HEAD", "branch": self._git("branch", "--show-current").strip()}
         for path in self._names("diff", "--cached", "-z", "--name-only", "--no-ext-diff"):
             rows["staged"][path] = {"path": path}
         return rows
