@@ -21,8 +21,8 @@ from openk2.view.trajectories.record import Trajectory, check, parse
 
 BATCH_ROWS = 256
 TEXT_COLUMNS = frozenset({"id", "split", "kind", "stage", "reason"})
-# What JSON writes as it is, in whatever style: such words can be looked for before a line is parsed.
-PLAIN = re.compile(r"[A-Za-z0-9 _.,:;@#()+-]+")
+# What JSON writes otherwise than it reads; the parts between can be looked for before a line is parsed.
+ESCAPED = re.compile(r'["\\/\x00-\x1f\x7f]+')
 log = logging.getLogger(__name__)
 
 
@@ -81,8 +81,9 @@ class Lines:
         return parse(self._bytes(number), where)
 
     def may_hold(self, number: int, words: str) -> bool:
-        """Looks at the bytes where that is sure."""
-        return not PLAIN.fullmatch(words) or words.encode() in self._bytes(number).lower()
+        """Looks at the line as it is written; what is not ASCII may be escaped there."""
+        line = self._bytes(number).decode(errors="replace").lower()
+        return all(part in line or (not part.isascii() and "\\u" in line) for part in ESCAPED.split(words))
 
     def _bytes(self, number: int) -> bytes:
         return os.pread(self._file.fileno(), self._lengths[number], self._starts[number])
