@@ -117,6 +117,8 @@ class Trajectory(_Part):
 
     @model_validator(mode="after")
     def _is_one(self) -> Trajectory:
+        if not self.id or not self.id.isprintable():
+            raise ValueError(f"an id is printable text on one line, not {self.id!a}")
         if not self.messages and self.stage is None:
             raise ValueError("there are no messages, and no stage that says why")
         return self

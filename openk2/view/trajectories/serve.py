@@ -34,7 +34,7 @@ def show(path: Path, port: int, say: Callable[[str], None]) -> None:
 
     Raises ValueError for a bad file or port, OSError for a port that cannot be had.
     """
-    with contextlib.closing(_listen(port)) as listening:
+    with contextlib.closing(listen(port)) as listening:
         catalog = open_catalog(path)
         app = application(catalog, path.name, _funnel(path))
         say(f"{len(catalog)} trajectories on http://{HOST}:{listening.getsockname()[1]}")
@@ -64,7 +64,8 @@ def _funnel(path: Path) -> dict[str, object] | None:
     return read_json(beside) if beside.is_file() else None
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """A socket on this machine alone. Raises OSError, naming the port, when it cannot be had."""
     if not 0 <= port <= 65535:
         raise ValueError(f"--port {port}: a port lies between 0 and 65535")
     try:

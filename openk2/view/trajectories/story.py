@@ -68,8 +68,8 @@ def _turns(trajectory: Trajectory) -> tuple[list[JSON], list[Called]]:
 def _call(call: ToolCall, result: Message | None, called: Called | None) -> JSON:
     shown: JSON = {"result": None, "fault": None, "changes": []} if called is None else _executed(called)
     if result is not None:
-        shown["result"] = pretty_json(result.content or "")
-    return shown | {"name": call.function.name, "arguments": pretty_json(call.function.arguments)}
+        shown["result"] = _pretty(result.content or "")
+    return shown | {"name": call.function.name, "arguments": _pretty(call.function.arguments)}
 
 
 def _executed(called: Called) -> JSON:
@@ -93,10 +93,18 @@ def _laid_out(value: Any) -> str | None:
     """A value as text: words as they are, anything else as JSON."""
     if value is None:
         return None
-    return value if isinstance(value, str) else pretty_json(json.dumps(value, ensure_ascii=False))
+    return value if isinstance(value, str) else _pretty(json.dumps(value, ensure_ascii=False))
+
+
+def _pretty(text: str) -> str:
+    """JSON laid out; what nests too deep for that as it is."""
+    try:
+        return pretty_json(text)
+    except RecursionError:
+        return text
 
 
 def _outcome(item: Item, trajectory: Trajectory) -> JSON:
     value = trajectory.score.parts.get(item.name) if trajectory.score else None
     spec = json.dumps(item.spec, ensure_ascii=False) if item.spec else ""
-    return {"name": item.name, "check": item.check, "spec": pretty_json(spec), "weight": item.weight, "value": value}
+    return {"name": item.name, "check": item.check, "spec": _pretty(spec), "weight": item.weight, "value": value}
