@@ -52,7 +52,7 @@ def card(name: str, census: Census, files: Mapping[str, str], funnel: JSON | Non
     """The whole card. ``files`` names the file of each split; ``funnel`` is what a ``funnel.json`` holds."""
     sections = [
         f"# {_plain(name)}",
-        f"{census.by_split.total():,} verified tool-use trajectories, in `messages` and `tools`.",
+        f"{census.by_split.total():,} tool-use trajectories; {census.passed.total():,} of them passed their rubric.",
         _splits(census),
         _counted("Kinds", "kind", census.kinds),
         _tools(census),
@@ -169,4 +169,4 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def _plain(text: str) -> str:
     """Text on one line that is no markup, whatever a record holds."""
     line = " ".join(text.split())[:120]
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in line)
+    return "".join(f"\\{c}" if c in "\\`*[]<>|#" else c for c in line)

@@ -21,7 +21,9 @@ def shown(trajectory: Trajectory) -> str:
 
 
 def test_it_reads_in_order(made: Made) -> None:
-    record = next(r for r in made.rejected if any(c["fault"] for c in r["calls"]) and any(c["changes"] for c in r["calls"]))
+    record = next(
+        r for r in made.rejected if any(c["fault"] for c in r["calls"]) and any(c["changes"] for c in r["calls"])
+    )
     text = shown(check(record, "x"))
     change = next(change for called in record["calls"] for change in called["changes"])
     parts = [record["id"], record["agent"]["role"], record["messages"][0]["content"], "fault: temporary failure, retry"]
