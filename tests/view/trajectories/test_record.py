@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from openk2.view.trajectories.catalog import Catalog
@@ -96,3 +98,16 @@ def test_a_file_that_changed_is_not_misread(tmp_path: Path) -> None:
     path.write_text("x" * 400)
     with pytest.raises(ValueError, match="changed since it was opened"):
         catalog.record(1)
+
+
+def test_parquet_with_nested_columns_reads_too(made: Made, tmp_path: Path) -> None:
+    rows = [
+        {name: record[name] for name in ("id", "messages", "tags", "agent", "stage", "reason")} for record in made.all
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "nested.parquet")
+    catalog = Catalog(open_sources(tmp_path / "nested.parquet"))
+    assert catalog.ids == [record["id"] for record in made.all]
+    read = catalog.record(3)
+    assert read.outcome == "not judged"
+    assert [message.content for message in read.messages] == [message["content"] for message in rows[3]["messages"]]
+    assert read.agent == rows[3]["agent"]
