@@ -155,7 +155,7 @@ class Trajectory(_Part):
 def parse(text: bytes | str, where: str) -> Trajectory:
     """A line of a file. Raises ValueError, opening with ``where``, that names the field and what is wrong with it."""
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        data = _decode(text.decode() if isinstance(text, bytes) else text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON: {error}") from error
     return check(data, where)
@@ -175,3 +175,6 @@ def check(data: Any, where: str) -> Trajectory:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
