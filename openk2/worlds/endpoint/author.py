@@ -12,8 +12,9 @@ from openk2.jobs.funnel import Funnel
 from openk2.llm.endpoint import Endpoint, EndpointError
 from openk2.llm.structured import Form, Structured, structured
 from openk2.schema import JSON, Message, Sampling
+from openk2.worlds.checks import FIELD_TYPES, ROLES
 from openk2.worlds.endpoint.quote import RULE, quoted
-from openk2.worlds.spec import FIELD_TYPES, ROLES, App
+from openk2.worlds.spec import App
 
 INSTRUCTIONS = f"""You design small applications as data: entities with typed fields, and tools over them.
 
