@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,7 @@ from openk2.schema import JSON, ToolCall
 from openk2.worlds.scenario.faults import ERRORS, Fault, FaultRates
 from openk2.worlds.simulator import Called, encode, parse_arguments
 from openk2.worlds.spec import App, Entity, Tool
-from openk2.worlds.state import Rows, State, canonical
+from openk2.worlds.state import Rows, State, Tables, canonical
 from openk2.worlds.tools import execute
 
 
@@ -26,10 +25,9 @@ class Stage:
     fresh: Mapping[str, list[str]]
 
     @cached_property
-    def image(self) -> bytes:
-        """The tables as SQLite holds them: a task is played many times."""
-        with closing(State(self.app, self.rows, self.fresh)) as state:
-            return state.image()
+    def databases(self) -> Tables:
+        """The records as SQLite holds them: a task is played many times."""
+        return Tables(self.app, self.rows)
 
     @cached_property
     def tables(self) -> Rows:
@@ -80,7 +78,7 @@ class _Watched(State):
         self.changes: list[JSON] = []
         self.before: dict[tuple[str, str], JSON] = {}
         self._name = stage.app.name
-        super().__init__(stage.app, stage.rows, stage.fresh, stage.image)
+        super().__init__(stage.app, stage.databases, stage.fresh)
 
     def insert(self, entity: Entity, row: JSON) -> None:
         super().insert(entity, row)
