@@ -17,7 +17,7 @@ FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
-RECIPE_VERBS = ("run", "pretrain", "sft", "rl", "eval", "count", "plan")
+RECIPE_VERBS = ("run", "pretrain", "sft", "rl", "eval", "count", "plan", "synthesize")
 
 Verb = Callable[[argparse.Namespace], None]
 
@@ -86,13 +86,30 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             f"--{name}", type=int, default=ways, metavar="N", help=f"{name}-parallel ways (default {ways})"
         )
 
+    words = "long tool trajectories over evolved apps, each verified; goes on where it stopped"
+    sub = _recipe_verb(verbs, "synthesize", synthesize, words)
+    sub.add_argument("--run", type=Path, metavar="DIR", help="where they go (default: runs/NAME)")
+
     sub = verbs.add_parser("chat", help="talk to a run's agent, with a live world behind its tools")
     sub.set_defaults(verb=chat, stage="chat")
     sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
-    sub = verbs.add_parser("export", help="write a run's model in Hugging Face layout")
+    sub = verbs.add_parser(
+        "export", help="write a run's model in Hugging Face layout, or trajectories for other libraries"
+    )
     sub.set_defaults(verb=export, stage="export")
-    sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
-    sub.add_argument("to", type=Path, metavar="DIR", help="where to put config, tokenizer and safetensors")
+    sub.add_argument("path", type=Path, metavar="RUN|TRAJECTORIES", help="a run's folder, or trajectories (with --to)")
+    sub.add_argument("out", type=Path, metavar="DIR", help="the folder to make")
+    sub.add_argument(
+        "--to", choices=["openai", "trl", "llamafactory", "parquet"], help="whose format to write trajectories in"
+    )
+
+    sub = verbs.add_parser("view", help="browse, filter and read trajectories in a page, or print one")
+    sub.set_defaults(verb=view, stage="view")
+    sub.add_argument(
+        "path", type=Path, metavar="PATH", help="a .jsonl or .parquet file, or a folder with trajectories.jsonl"
+    )
+    sub.add_argument("--port", type=int, default=0, metavar="N", help="port on this machine (default: any free one)")
+    sub.add_argument("--text", nargs="?", const="", metavar="ID", help="print one in the terminal (default: the first)")
 
     sub = verbs.add_parser("serve", help="answer over HTTP, in OpenAI's words, with a page to talk to the model")
     sub.set_defaults(verb=serve, stage="serve")
@@ -176,10 +193,25 @@ def chat(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """The model, for others."""
+    """The model, or trajectories, for others."""
+    if args.to is not None:
+        from openk2.data.export.write import write_export
+
+        print(write_export(args.path, args.out, args.to))
+        return
     from openk2 import pipeline
 
-    pipeline.export(args.folder, args.to)
+    pipeline.export(args.path, args.out)
+
+
+def view(args: argparse.Namespace) -> None:
+    """Trajectories, to look at."""
+    from openk2.view.trajectories import serve as viewing
+
+    if args.text is not None:
+        viewing.show_text(args.path, args.text or None)
+    else:
+        viewing.show(args.path, args.port, lambda line: print(line, flush=True))
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -194,6 +226,14 @@ def serve(args: argparse.Namespace) -> None:
     config = ServerConfig(host=args.host, port=args.port, api_key=key, **limits)
     engine = {name: getattr(args, name) for name in ("max_rows", "max_context", "cache_tokens")}
     pipeline.serve(args.folder, config, **engine)
+
+
+def synthesize(args: argparse.Namespace) -> None:
+    """Long tool trajectories."""
+    from openk2.pipeline import synthesize as synthesis
+
+    config = synthesis.load(args.recipe, args.flags)
+    synthesis.synthesize(config, args.run or Path("runs") / config.name)
 
 
 def study(args: argparse.Namespace) -> None:

@@ -138,7 +138,12 @@ class Rubric:
 
     def to_json(self) -> JSON:
         """Plain JSON."""
-        return {"items": [dataclasses.asdict(item) for item in self.items]}
+        return {
+            "items": [
+                {"name": item.name, "check": item.check, "spec": dict(item.spec), "weight": item.weight}
+                for item in self.items
+            ]
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rubric:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from openk2.engine.compiled import can_compile
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.engine.server.config import ServerConfig
@@ -42,6 +43,11 @@ def serve(
     if chat_format is not None:
         stop_ids |= chat_format.stop_ids
     context = max_context or min(model.config.max_positions, _MOST_CONTEXT)
+    if can_compile(model):
+        from openk2.engine.decoder import warm_up
+
+        _say("compiling the decoder: half a minute, unless it has been done before")
+        warm_up()
     engine_config = EngineConfig(max_rows=max_rows, max_context=context, cache_tokens=cache_tokens)
     engine = Engine(model, chat_format, engine_config, stop_ids=stop_ids, threaded=True)
     vocabulary = Vocabulary(tokenizer_json, model.config.vocab_size, stop_ids)

@@ -98,8 +98,12 @@ class Draft:
         """An amount to move."""
         return self._pool.amount(10, 99)
 
+    def code(self) -> str:
+        """A key nobody bears yet."""
+        return self._pool.code()
+
     def new_key(self, entity: Entity) -> str:
         """The key that the next new record of ``entity`` will take."""
-        keys = [self._pool.code() for _ in range(3)]
+        keys = [self.code() for _ in range(3)]
         self.fresh[entity.name] = keys
         return keys[0]

@@ -69,10 +69,11 @@ def _act_at_random(world: Simulator, rng: Random) -> None:
     tools = world.tools
     for _ in range(RANDOM_CALLS):
         tool = rng.choice(tools)
-        world.run(ToolCall("", tool.name, json.dumps(_random_arguments(tool, rng))))
+        world.run(ToolCall("", tool.name, json.dumps(random_arguments(tool, rng))))
 
 
-def _random_arguments(tool: ToolSpec, rng: Random) -> dict[str, str | int]:
+def random_arguments(tool: ToolSpec, rng: Random) -> dict[str, str | int]:
+    """Values of the right types for all parameters of a tool."""
     return {
         name: rng.randrange(1000) if schema["type"] == "integer" else f"{rng.choice('ABC')}-{rng.randrange(1000)}"
         for name, schema in tool.parameters["properties"].items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from openk2.schema import Rubric, RubricItem, Score
@@ -12,7 +13,7 @@ from openk2.worlds.simulator import Called
 from openk2.worlds.state import Rows
 
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
-RUNS_ON_BEFORE = re.compile(r"(?:[\w@]|\w[-.:])$")
+RUNS_ON_BEFORE = re.compile(r"(?:[\w@]|\w[-.:])\Z")
 RUNS_ON_AFTER = re.compile(r"\w|[-.:@]\w")
 
 
@@ -30,14 +31,16 @@ def mentions(text: str, value: str | int) -> bool:
     return False
 
 
-def judge(rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], answer: str) -> Score:
+def judge(rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], answers: str | Sequence[str]) -> Score:
     """Score an episode: 1 exactly when every item holds.
 
     Otherwise the weight of the achievements that hold over that of all. Only what cannot be had by doing or claiming
     nothing is an achievement: a change of state, a call, a fact that a tool has shown. A broken guard (a call that is
-    forbidden, a record that should not have changed) leaves 0. Raises ValueError for an item of an unknown form.
+    forbidden, a record that should not have changed) leaves 0. Several ``answers`` are those of several turns: a fact
+    says which it belongs to, or means the last. Raises ValueError for an item of an unknown form.
     """
-    parts = {item.name: float(_holds(item, before, after, log, answer)) for item in rubric.items}
+    episode = _Episode(before, after, log, answers)
+    parts = {item.name: float(_holds(item, episode)) for item in rubric.items}
     if all(parts.values()):
         return Score(1.0, parts)
     if any(_is_guard(item) and not parts[item.name] for item in rubric.items):
@@ -45,6 +48,25 @@ def judge(rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], answ
     weights = {item.name: item.weight for item in rubric.items if not _is_guard(item)}
     earned = sum(item.weight * parts[item.name] for item in rubric.items if _is_achievement(item))
     return Score(min(earned / sum(weights.values()), 0.9), parts)
+
+
+def passes(rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], answers: str | Sequence[str]) -> bool:
+    """Whether ``judge`` would give 1: it looks from the last item on, and no further than the first that does not hold."""
+    episode = _Episode(before, after, log, answers)
+    return all(_holds(item, episode) for item in reversed(rubric.items))
+
+
+class _Episode:
+    """What items are checked against."""
+
+    def __init__(self, before: Rows, after: Rows, log: Sequence[Called], answers: str | Sequence[str]) -> None:
+        self.before, self.after, self.log = before, after, log
+        self.answers = [answers] if isinstance(answers, str) else answers
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """What the tools answered."""
+        return [json.dumps(called.result, ensure_ascii=False) for called in self.log]
 
 
 def _is_guard(item: RubricItem) -> bool:
@@ -55,16 +77,17 @@ def _is_achievement(item: RubricItem) -> bool:
     return not _is_guard(item) and (item.check != "fact" or bool(item.spec.get("grounded")))
 
 
-def _holds(item: RubricItem, before: Rows, after: Rows, log: Sequence[Called], answer: str) -> bool:
+def _holds(item: RubricItem, episode: _Episode) -> bool:
     match item.check:
         case "state":
-            return _state_holds(item.spec, before, after)
+            return _state_holds(item.spec, episode.before, episode.after)
         case "call":
-            return any(not called.failed and _matches(item.spec, called) for called in log)
+            return any(not called.failed and _matches(item.spec, called) for called in episode.log)
         case "forbid":
-            return not any(_matches(item.spec, called) for called in log)
+            return not any(_matches(item.spec, called) for called in episode.log)
         case "fact":
-            return _fact_holds(item.spec, log, answer)
+            turn = item.spec.get("turn", len(episode.answers) - 1)
+            return 0 <= turn < len(episode.answers) and _fact_holds(item.spec, episode.shown, episode.answers[turn])
     raise ValueError(f"rubric item {item.name!r}: a {item.check} item needs a judging model")
 
 
@@ -73,8 +96,8 @@ def _state_holds(spec: Mapping[str, Any], before: Rows, after: Rows) -> bool:
         allowed = {(entity, key) for entity, key in spec["only"]}
         return _changed(before, after) <= allowed
     row = after[spec["entity"]].get(spec["key"])
-    if row is None:
-        return False
+    if spec.get("gone") or row is None:
+        return row is None and bool(spec.get("gone"))
     if "has" in spec:
         return all(row[name] == value for name, value in spec["has"].items())
     old = before[spec["entity"]].get(spec["key"], {})
@@ -86,9 +109,10 @@ def _changed(before: Rows, after: Rows) -> set[tuple[str, str]]:
     """The records that differ, came or went."""
     return {
         (entity, key)
-        for entity, rows in after.items()
-        for key in rows.keys() | before[entity].keys()
-        if rows.get(key) != before[entity].get(key)
+        for entity, old in before.items()
+        if (rows := after[entity]) != old
+        for key in rows.keys() | old.keys()
+        if rows.get(key) != old.get(key)
     }
 
 
@@ -98,9 +122,7 @@ def _matches(spec: Mapping[str, Any], called: Called) -> bool:
     return called.name == spec["tool"] and all(given.get(name) == value for name, value in wanted.items())
 
 
-def _fact_holds(spec: Mapping[str, Any], log: Sequence[Called], answer: str) -> bool:
+def _fact_holds(spec: Mapping[str, Any], shown: Sequence[str], answer: str) -> bool:
     if not mentions(answer, spec["value"]) or any(mentions(answer, other) for other in spec.get("without", ())):
         return False
-    return not spec.get("grounded") or any(
-        mentions(json.dumps(c.result, ensure_ascii=False), spec["value"]) for c in log
-    )
+    return not spec.get("grounded") or any(mentions(result, spec["value"]) for result in shown)

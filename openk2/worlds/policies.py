@@ -20,19 +20,24 @@ def sentence(app: App, tool: Tool, condition: Condition) -> str:
     """The condition's own policy text, or one derived: Cancel an order only if its status is pending or paid."""
     if condition.policy:
         return condition.policy
+    action = (tool.verb or ACTIONS.get(tool.op, tool.op)).capitalize()
+    entity = app.entity(tool.entity)
+    what = f"the {entity.field(tool.field).label} of " if tool.field and tool.op != "transition" else ""
+    return f"{action} {what}{with_article(entity.label)} only if {fact(app, tool, condition)}."
+
+
+def fact(app: App, tool: Tool, condition: Condition) -> str:
+    """What must hold, as a clause: its status is pending or paid."""
     entity = app.entity(tool.entity)
     holder = app.entity(entity.field(condition.via).ref) if condition.via else entity
     owner = f"the {entity.field(condition.via).label}'s" if condition.via else "its"
-    fact = f"{owner} {holder.field(condition.field).label} {_predicate(condition)}"
-    action = (tool.verb or ACTIONS.get(tool.op, tool.op)).capitalize()
-    what = f"the {entity.field(tool.field).label} of " if tool.field and tool.op != "transition" else ""
-    return f"{action} {what}{with_article(entity.label)} only if {fact}."
+    return f"{owner} {holder.field(condition.field).label} {_predicate(condition)}"
 
 
 def _predicate(condition: Condition) -> str:
     match condition.test:
         case "in":
-            return f"is {one_of([value.replace('_', ' ') for value in condition.values])}"
+            return f"is {listed([value.replace('_', ' ') for value in condition.values], 'or')}"
         case "filled":
             return "is filled in"
         case "at_least":
@@ -43,9 +48,9 @@ def _predicate(condition: Condition) -> str:
             return f"is at most {condition.bound}" if condition.bound else "is 0 or less"
 
 
-def one_of(words: Sequence[str]) -> str:
-    """As people list choices: a, b or c."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def listed(words: Sequence[str], joint: str) -> str:
+    """As people list things: a, b and c."""
+    return f" {joint} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def with_article(noun: str) -> str:

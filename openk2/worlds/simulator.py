@@ -63,7 +63,7 @@ class Simulator:
 
     def run(self, call: ToolCall) -> str:
         """Execute one call and log it. Returns compact JSON; whatever is wrong with a call is in its ``error``."""
-        arguments, error = _parse(call)
+        arguments, error = parse_arguments(call)
         if error is not None:
             called = Called(call.name, None, {"error": error})
         elif self._strikes():
@@ -92,7 +92,7 @@ class Simulator:
         self._state.close()
 
 
-def _parse(call: ToolCall) -> tuple[JSON | None, str | None]:
+def parse_arguments(call: ToolCall) -> tuple[JSON | None, str | None]:
     """The arguments, or what is wrong with them."""
     if call.error is not None:
         return None, f"malformed call: {call.error.value}"

@@ -91,6 +91,7 @@ def test_a_created_record():
         ("mail a@b.org, please", "a@b.org", True),
         ("aa@b.org", "a@b.org", False),
         ("unpaid", "paid", False),
+        ("which costs\n41.64 today", 41.64, True),
     ],
 )
 def test_mentions_whole_values_only(text, value, found):

@@ -149,7 +149,7 @@ def test_restrict_keeps_what_refs_lead_to():
     assert app.strict
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(apps())
 def test_a_random_spec_is_good_and_survives_json(app):
     check(app)
@@ -170,14 +170,14 @@ def argument(draw, schema, codes):
     return draw(st.sampled_from(codes))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(apps(), st.data())
 def test_no_sequence_of_calls_breaks_types_or_refs(app, data):
     fresh = {entity.name: [f"{entity.name}-{i}" for i in range(4)] for entity in app.entities}
     codes = [*(key for keys in fresh.values() for key in keys[:2]), "", "none"]
     world = State(app, {}, fresh)
     creates = [tool for tool in app.tools if tool.op == "create"]
-    for step in range(25):
+    for step in range(18):
         tool = data.draw(st.sampled_from(creates if step < 6 else app.tools))
         spec = next(spec for spec in compile_tools(app) if spec.name == tool.name).parameters
         named = [n for n in spec["properties"] if n in spec["required"] or data.draw(st.booleans())]

@@ -1,0 +1,1 @@
+"""Trajectories in the formats that other training libraries read."""

@@ -1,0 +1,172 @@
+"""A dataset's card: what is in it, how it was made and what it does not show. Markdown below a YAML header."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from openk2.schema import JSON
+from openk2.view.trajectories.record import Trajectory
+
+MOST_SHOWN = 20
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass
+class Census:
+    """Counts over the trajectories of a dataset."""
+
+    by_split: Counter[str] = field(default_factory=Counter)
+    passed: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    declared: set[str] = field(default_factory=set)
+    called: Counter[str] = field(default_factory=Counter)
+    made_by: Counter[str] = field(default_factory=Counter)
+    authors: set[str] = field(default_factory=set)
+    licences: set[str] = field(default_factory=set)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, trajectory: Trajectory, split: str) -> None:
+        """Count one."""
+        made = trajectory.provenance or {}
+        self.by_split[split] += 1
+        self.passed[split] += trajectory.outcome == "passed"
+        self.calls[split] += trajectory.num_calls
+        self.faults[split] += any(called.fault for called in trajectory.calls)
+        self.kinds[trajectory.kind or "none given"] += 1
+        self.declared.update(tool.function.name for tool in trajectory.tools)
+        self.called.update(trajectory.called)
+        self.made_by[
+            ", ".join(f"{name} {made[name]}" for name in ("author", "version", "recipe") if made.get(name))
+        ] += 1
+        self.authors.add(str(made.get("author", "")))
+        if made.get("license"):
+            self.licences.add(str(made["license"]))
+
+
+def card(name: str, census: Census, files: Mapping[str, str], funnel: JSON | None = None) -> str:
+    """The whole card. ``files`` names the file of each split; ``funnel`` is what a ``funnel.json`` holds."""
+    sections = [
+        f"# {_plain(name)}",
+        f"{census.by_split.total():,} tool-use trajectories; {census.passed.total():,} of them passed their rubric.",
+        _splits(census),
+        _counted("Kinds", "kind", census.kinds),
+        _tools(census),
+        _how_made(census),
+        *([_yield(funnel)] if funnel else []),
+        *([_left_out(census.left_out)] if census.left_out else []),
+        _limits(census),
+    ]
+    return _header(name, census, files) + "\n" + "\n\n".join(sections) + "\n"
+
+
+def _header(name: str, census: Census, files: Mapping[str, str]) -> str:
+    """YAML, whose strings are JSON's."""
+    num = census.by_split.total()
+    licence = (
+        census.licences.copy().pop().lower()
+        if len(census.licences) == 1
+        else "unknown"
+        if not census.licences
+        else "other"
+    )
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(name)}",
+        f"license: {json.dumps(licence)}",
+        'language: ["en"]',
+        'task_categories: ["text-generation"]',
+        'tags: ["tool-use", "agent", "synthetic"]',
+        f"size_categories: [{json.dumps(next((words for most, words in _SIZES if num < most), '1M<n<10M'))}]",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+    ]
+    for split, file in files.items():
+        lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(file)}"]
+    return "\n".join([*lines, "---", ""])
+
+
+def _splits(census: Census) -> str:
+    rows = [
+        (
+            split,
+            f"{num:,}",
+            f"{census.passed[split]:,}",
+            f"{census.calls[split] / num:.2f}",
+            f"{census.faults[split]:,}",
+        )
+        for split, num in census.by_split.items()
+    ]
+    return "## Splits\n\n" + _table(("split", "trajectories", "passed", "calls each", "met a fault"), rows)
+
+
+def _counted(title: str, what: str, counts: Counter[str]) -> str:
+    rows = [(value, f"{num:,}") for value, num in counts.most_common(MOST_SHOWN)]
+    more = len(counts) - len(rows)
+    rest = f"\n\nand {more} more." if more > 0 else ""
+    return f"## {title}\n\n" + _table((what, "trajectories"), rows) + rest
+
+
+def _tools(census: Census) -> str:
+    text = f"{len(census.declared):,} names of tools are declared, {len(census.called):,} are called.\n\n"
+    return _counted("Tools called", "tool", census.called).replace("\n\n", f"\n\n{text}", 1)
+
+
+def _how_made(census: Census) -> str:
+    rows = [(made or "not said", f"{num:,}") for made, num in census.made_by.most_common(MOST_SHOWN)]
+    licences = ", ".join(sorted(census.licences)) or "none is stated in the records; state one before publishing"
+    about = (
+        "Tools really execute; a rubric of programmatic checks on the final state, the calls and the answer decides."
+    )
+    return (
+        f"## How it was made\n\n{about}\n\n"
+        + _table(("provenance", "trajectories"), rows)
+        + f"\n\nLicences: {_plain(licences)}."
+    )
+
+
+def _yield(funnel: JSON) -> str:
+    rows = [
+        (
+            stage,
+            f"{found['kept']:,}",
+            f"{found['rejected']:,}",
+            "; ".join(f"{n} × {why}" for why, n in list(found["reasons"].items())[:3]),
+        )
+        for stage, found in funnel.items()
+    ]
+    return "## Yield\n\n" + _table(("stage", "kept", "rejected", "most frequent reasons"), rows)
+
+
+def _left_out(reasons: Counter[str]) -> str:
+    return "## Left out\n\nThe format has no words for these:\n\n" + _table(
+        ("reason", "trajectories"), [(reason, f"{num:,}") for reason, num in reasons.most_common()]
+    )
+
+
+def _limits(census: Census) -> str:
+    lines = ["- Worlds are synthetic: no person, account or order in them exists."]
+    if "scripted" in census.authors:
+        lines.append(
+            "- A scripted author wrote these: a procedure with templates, not a language model. They show neither diverse"
+            " language nor how a judge model would do."
+        )
+    if missed := census.by_split.total() - census.passed.total():
+        lines.append(f"- {missed:,} trajectories did not pass their rubric, or were not judged.")
+    return "## Limits\n\n" + "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text on one line that is no markup, whatever a record holds."""
+    line = " ".join(text.split())[:120]
+    return "".join(f"\\{c}" if c in "\\`*[]<>|#" else c for c in line)

@@ -1,0 +1,55 @@
+"""One trajectory: a teacher plays a scenario, the rubric decides, and everything stands in one record."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import openk2
+from openk2.schema import JSON, Message, ToolCall
+from openk2.worlds.scenario.conversation import Conversation, Scenario
+from openk2.worlds.scenario.faults import FaultRates
+from openk2.worlds.scenario.teacher import Teacher
+from openk2.worlds.scenario.world import hash_of
+from openk2.worlds.simulator import encode
+
+
+def play(scenario: Scenario, *, number: int, seed: int, rates: FaultRates, sloppiness: float, recipe: str) -> JSON:
+    """Trajectory ``number`` of a scenario as a record; one that failed says stage and reason."""
+    episode_seed = (seed * 1_000_003 + number) * 7919 + int(scenario.id.rsplit("-", 1)[1])
+    with closing(Conversation(scenario, episode_seed, rates)) as conversation:
+        messages = Teacher(scenario, seed=episode_seed, sloppiness=sloppiness).play(conversation)
+        rows = conversation.world.rows()
+        score = conversation.score(rows)
+        record: JSON = {
+            "id": f"{scenario.id}#{number}",
+            "messages": [message.to_json() for message in messages],
+            "tools": [tool.to_json() for tool in scenario.tools],
+            "split": scenario.split,
+            "kind": scenario.kind,
+            "tags": list(scenario.tags),
+            "rubric": scenario.rubric.to_json(),
+            "score": {"total": score.total, "parts": score.parts},
+            "seed": episode_seed,
+            "agent": scenario.agent.to_json(),
+            "user": scenario.user.to_json(),
+            "calls": [logged.to_record() for logged in conversation.world.log],
+            "state": {"before": scenario.initial_hash, "after": hash_of(rows)},
+            "provenance": {"author": "scripted", "version": openk2.__version__, "recipe": recipe},
+        }
+    if not score.passed:
+        missed = sorted({name.rsplit("_", 1)[0] for name, part in score.parts.items() if part < 1})
+        record |= {"stage": "judge", "reason": f"missed {' + '.join(missed)}"}
+    return record
+
+
+def replays(record: JSON, scenario: Scenario, rates: FaultRates) -> bool:
+    """Whether the recorded calls, made again, give the recorded results and end in the recorded state."""
+    with closing(Conversation(scenario, record["seed"], rates)) as conversation:
+        world = conversation.world
+        same = scenario.initial_hash == record["state"]["before"]
+        for message in record["messages"]:
+            for call in Message.from_json(message).tool_calls:
+                world.run(ToolCall(call.id, call.name, call.arguments))
+        again: list[Any] = [logged.to_record() for logged in world.log]
+        return same and encode(again) == encode(record["calls"]) and hash_of(world.rows()) == record["state"]["after"]

@@ -1,0 +1,219 @@
+"""The world of one long task: several apps, their tools under the names an agent sees, faults, and a log of every call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from openk2.schema import JSON, ToolCall
+from openk2.worlds.scenario.faults import ERRORS, Fault, FaultRates
+from openk2.worlds.simulator import Called, encode, parse_arguments
+from openk2.worlds.spec import App, Entity, Tool
+from openk2.worlds.state import Rows, State, Tables, canonical
+from openk2.worlds.tools import execute
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One app of a task as it stands before the first call. ``fresh``: keys that new records will take, by entity."""
+
+    app: App
+    rows: Mapping[str, list[JSON]]
+    fresh: Mapping[str, list[str]]
+
+    @cached_property
+    def databases(self) -> Tables:
+        """The records as SQLite holds them: a task is played many times."""
+        return Tables(self.app, self.rows)
+
+    @cached_property
+    def tables(self) -> Rows:
+        """The records, the entities under APP.ENTITY."""
+        return {
+            f"{self.app.name}.{entity.name}": {
+                row[entity.key]: row for row in sorted(self.rows[entity.name], key=lambda row: str(row[entity.key]))
+            }
+            for entity in self.app.entities
+        }
+
+    def to_json(self) -> JSON:
+        """Plain JSON."""
+        return {"app": self.app.to_json(), "rows": dict(self.rows), "fresh": dict(self.fresh)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Stage:
+        """Read what ``to_json`` wrote. Raises ValueError for a bad spec."""
+        return cls(App.from_json(data["app"]), data["rows"], data["fresh"])
+
+
+@dataclass(slots=True)
+class Logged(Called):
+    """A call as it happened, with its fault's name and what it changed."""
+
+    struck: Fault | None = None
+    changes: list[JSON] = field(default_factory=list)
+
+    def to_json(self) -> JSON:
+        """Plain JSON."""
+        return asdict(self)
+
+    def to_record(self) -> JSON:
+        """As a trajectory's record shows it."""
+        return {
+            "name": self.name,
+            "arguments": self.arguments,
+            "result": self.result,
+            "fault": self.struck,
+            "changes": self.changes,
+        }
+
+
+class _Watched(State):
+    """A state that notes its changes, and how a record was before its last one."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.changes: list[JSON] = []
+        self.before: dict[tuple[str, str], JSON] = {}
+        self._name = stage.app.name
+        super().__init__(stage.app, stage.databases, stage.fresh)
+
+    def insert(self, entity: Entity, row: JSON) -> None:
+        super().insert(entity, row)
+        self._note(entity, row[entity.key], None, None, row)
+
+    def update(self, entity: Entity, key: str, field: str, value: str | int) -> None:
+        before = self.get(entity, key)
+        super().update(entity, key, field, value)
+        if before is not None and before[field] != value:
+            self.before[entity.name, key] = before
+            self._note(entity, key, field, before[field], value)
+
+    def remove(self, entity: Entity, key: str) -> None:
+        before = self.get(entity, key)
+        super().remove(entity, key)
+        self._note(entity, key, None, before, None)
+
+    def _note(self, entity: Entity, key: str, field: str | None, before: Any, after: Any) -> None:
+        place = {"app": self._name, "entity": entity.name, "key": key, "field": field}
+        self.changes.append({**place, "before": before, "after": after})
+
+
+class _Tables(dict[str, dict[str, JSON]]):
+    """Tables that are read when they are first asked for."""
+
+    def __init__(self, states: Mapping[str, State]) -> None:
+        super().__init__()
+        self._states = states
+
+    def __missing__(self, name: str) -> dict[str, JSON]:
+        app, _, entity = name.partition(".")
+        state = self._states[app]
+        self[name] = state.table(state.app.entity(entity))
+        return self[name]
+
+
+def hash_of(rows: Rows) -> str:
+    """Equal states hash alike whatever their history."""
+    return hashlib.sha256(canonical(rows).encode()).hexdigest()
+
+
+class World:
+    """Executes the calls of one episode."""
+
+    def __init__(
+        self, stages: tuple[Stage, ...], names: Mapping[str, tuple[str, str]], seed: int, rates: FaultRates
+    ) -> None:
+        """``names``: what the agent calls a tool, in the order of declaration, to its app and its name there."""
+        self._apps = {stage.app.name: stage.app for stage in stages}
+        self._states = {stage.app.name: _Watched(stage) for stage in stages}
+        self._tools: dict[str, tuple[App, Tool]] = {}
+        for name, (app, tool) in names.items():
+            found = self._apps[app].find_tool(tool)
+            if found is None:
+                raise ValueError(f"{app} has no tool {tool}, which {name} stands for")
+            self._tools[name] = (self._apps[app], found)
+        self._seed, self._rates = seed, rates
+        self.initial: Rows = {name: table for stage in stages for name, table in stage.tables.items()}
+        self.log: list[Logged] = []
+
+    def rows(self) -> Rows:
+        """All records now, the entities under APP.ENTITY."""
+        return {f"{app}.{name}": rows for app, state in self._states.items() for name, rows in state.rows().items()}
+
+    def look(self) -> Rows:
+        """All records now, each table read when it is first looked at."""
+        return _Tables(self._states)
+
+    def run(self, call: ToolCall) -> str:
+        """Execute one call and log it. Returns compact JSON; whatever is wrong with a call is in its ``error``."""
+        arguments, error = parse_arguments(call)
+        if arguments is None:
+            logged = Logged(call.name, None, {"error": error})
+        elif call.name not in self._tools:
+            logged = Logged(call.name, arguments, {"error": "no such tool"})
+        else:
+            logged = self._execute(call.name, arguments)
+        self.log.append(logged)
+        return encode(logged.result)
+
+    def _execute(self, name: str, arguments: JSON) -> Logged:
+        app, tool = self._tools[name]
+        state = self._states[app.name]
+        state.changes = []
+        struck = self._fault()
+        if struck in ERRORS:
+            return Logged(name, arguments, {"error": ERRORS[struck]}, fault=True, struck=struck)
+        if struck == "stale" and (shown := self._as_it_was(app, tool, state, arguments)) is not None:
+            return Logged(name, arguments, shown, fault=True, struck=struck)
+        if struck == "partial" and (half := _first_field_alone(tool, arguments)) is not None:
+            result = execute(app, state, tool.name, half)
+            if "error" not in result:
+                result |= {"incomplete": True}
+                return Logged(name, arguments, result, fault=True, struck=struck, changes=state.changes)
+            return Logged(name, arguments, result)
+        result = execute(app, state, tool.name, arguments)
+        return Logged(name, arguments, result, changes=state.changes)
+
+    def _fault(self) -> Fault | None:
+        if sum(called.fault for called in self.log) >= self._rates.most:
+            return None
+        return self._rates.draw(self._seed, len(self.log))
+
+    def _as_it_was(self, app: App, tool: Tool, state: _Watched, arguments: JSON) -> JSON | None:
+        """What a cache would show of a record that the episode has changed."""
+        if tool.op != "get":
+            return None
+        before = state.before.get((tool.entity, arguments.get(tool.params[0].name, "")))
+        return None if before is None else {name: before[name] for name in tool.returns} | {"stale": True}
+
+    def snapshot(self) -> JSON:
+        """Records and log, as plain JSON."""
+        return {
+            "states": {name: state.snapshot() for name, state in self._states.items()},
+            "log": [logged.to_json() for logged in self.log],
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot of the same task. A stale read shows nothing from before it."""
+        for name, state in self._states.items():
+            state.restore(snapshot["states"][name])
+            state.before.clear()
+        self.log = [Logged(**logged) for logged in snapshot["log"]]
+
+    def close(self) -> None:
+        """Free the databases."""
+        for state in self._states.values():
+            state.close()
+
+
+def _first_field_alone(tool: Tool, arguments: JSON) -> JSON | None:
+    """An update's arguments with the first of several fields only."""
+    if tool.op != "update":
+        return None
+    fields = [param.name for param in tool.params if param.role != "key" and param.name in arguments]
+    if len(fields) < 2:
+        return None
+    return {name: value for name, value in arguments.items() if name not in fields[1:]}

@@ -1,0 +1,235 @@
+"""Writing a long task: apps, an agent with tools and distractors, a user, goals, and the rubric they leave behind (K2 §3.1).
+
+The goals' records are laid out first; then the goals are played in the world itself, which proves that they can be
+reached. The rubric is what that changed, record by record, and what the answers told: nothing beside it is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from openk2.schema import JSON, Rubric, RubricItem, ToolCall
+from openk2.worlds.policies import policies
+from openk2.worlds.scenario.agent import make_agent
+from openk2.worlds.scenario.conversation import Scenario
+from openk2.worlds.scenario.faults import NO_FAULTS
+from openk2.worlds.scenario.goals import GOALS, Place, Tools
+from openk2.worlds.scenario.records import Records
+from openk2.worlds.scenario.script import Ask, Call, Fact, Goal, Tell, Turn
+from openk2.worlds.scenario.user import CLOSINGS, join, make_user
+from openk2.worlds.scenario.world import Stage, World
+from openk2.worlds.simulator import encode
+from openk2.worlds.spec import App, restrict
+from openk2.worlds.state import Rows
+from openk2.worlds.values import Pool
+
+# Rules that a system prompt repeats; the systems themselves hold all of them.
+_MOST_RULES = 5
+
+
+class ScenarioConfig(BaseModel):
+    """How long tasks are, and how much stands around in them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, description="Seed of every task.")
+    num_agents: int = Field(2000, ge=1, description="Agents that tasks are given to.")
+    num_apps: tuple[int, int] = Field((1, 3), description="Fewest and most apps of a task.")
+    num_goals: tuple[int, int] = Field((2, 6), description="Fewest and most goals of a task.")
+    share_long: float = Field(0.02, ge=0, le=1, description="Share of tasks with ten times as many goals.")
+    num_distractors: tuple[int, int] = Field((3, 8), description="Fewest and most tools that no goal needs.")
+    share_joined: float = Field(
+        0.3, ge=0, le=1, description="Chance that a user asks for the next goal in the same breath."
+    )
+
+
+@dataclass(slots=True)
+class _Planned:
+    """A goal on its way: its app, and its words and calls still to come."""
+
+    app: App
+    kind: str
+    goal: Goal
+    first: Ask
+
+
+def write_scenario(config: ScenarioConfig, split: str, index: int, places: Sequence[Place]) -> Scenario:
+    """Task ``index`` of a split in these apps, the same each time. Raises ValueError where an app allows no goal."""
+    rng = Random(f"scenario/{config.seed}/{split}/{index}")
+    pool = Pool(rng, heldout=split != "train")
+    apps = [place.app for place in places]
+    chosen = _choose(config, places, rng)
+    names = _names(config, apps, chosen, rng)
+    drafts = {app.name: Records(_needed(app, names), rng, pool) for app in apps}
+    planned = [_plan(drafts[app.name], kind, tools) for app, kind, tools in chosen]
+    for draft in drafts.values():
+        _add_bystanders(draft)
+    stages = tuple(Stage(draft.app, draft.rows, draft.fresh) for draft in drafts.values())
+    user = make_user(rng)
+    world = World(stages, names, 0, NO_FAULTS)
+    try:
+        turns, items = _Script(world, names, rng, config.share_joined).play(planned)
+        guard, *outcome = _outcome(world.initial, world.rows())
+        # Whoever looks from the end on sees first what takes the whole plan.
+        items = [guard, *items, *outcome]
+    finally:
+        world.close()
+    turns = [Turn(user.say(turn.say, rng), turn.calls, turn.answer) for turn in turns]
+    if rng.random() < 0.2:
+        turns[-1].say += f" {rng.choice(CLOSINGS)}"
+    rules = [rule for draft in drafts.values() for tool in draft.app.tools for rule in policies(draft.app, tool)]
+    rules = rng.sample(rules, min(len(rules), _MOST_RULES))
+    agent = make_agent(config.seed, rng.randrange(config.num_agents), [_spoken(app.name) for app in apps], rules)
+    kinds = sorted({plan.kind for plan in planned})
+    kind = f"{len(planned)} goals" if len(planned) > 1 else kinds[0]
+    return Scenario(
+        f"{split}-{index:06d}", kind, split, stages, names, agent, user, tuple(turns), Rubric(tuple(items)),
+        (*(app.name for app in apps), *kinds),
+    )  # fmt: skip
+
+
+# -- what it is about -------------------------------------------------------------------------
+
+
+def _choose(config: ScenarioConfig, places: Sequence[Place], rng: Random) -> list[tuple[App, str, Tools]]:
+    """App, kind and tools of each goal; every app has one at least."""
+    num_goals = max(rng.randint(*config.num_goals), len(places))
+    if rng.random() < config.share_long:
+        num_goals *= 10
+    owners = [*places, *(rng.choice(places) for _ in range(num_goals - len(places)))]
+    rng.shuffle(owners)
+    chosen = []
+    for place in owners:
+        if not place.options:
+            raise ValueError(f"app {place.app.name} has no tools that a goal could be about")
+        kind = rng.choice(list(place.options))
+        chosen.append((place.app, kind, rng.choice(place.options[kind])))
+    return chosen
+
+
+def _names(
+    config: ScenarioConfig, apps: Sequence[App], chosen: Sequence[tuple[App, str, Tools]], rng: Random
+) -> dict[str, tuple[str, str]]:
+    """The declared tools, needed ones and distractors: what the agent calls each, to its app and its name there."""
+    declared = dict.fromkeys((app.name, tool.name) for app, _, tools in chosen for tool in tools)
+    for _ in range(rng.randint(*config.num_distractors)):
+        app = rng.choice(apps)
+        declared[app.name, rng.choice(app.tools).name] = None
+    places = list(declared)
+    rng.shuffle(places)
+    borne: dict[str, int] = {}
+    for _, tool in places:
+        borne[tool] = borne.get(tool, 0) + 1
+    return {tool if borne[tool] == 1 else f"{app}_{tool}"[:64]: (app, tool) for app, tool in places}
+
+
+def _needed(app: App, names: Mapping[str, tuple[str, str]]) -> App:
+    """The app with its declared tools alone."""
+    declared = {tool for owner, tool in names.values() if owner == app.name}
+    return restrict(app, (tool for tool in app.tools if tool.name in declared))
+
+
+def _plan(draft: Records, kind: str, tools: Tools) -> _Planned:
+    """Let a goal lay out its records; it stops at the user's first words."""
+    goal = GOALS[kind][1](draft, tools)
+    first = next(goal)
+    assert isinstance(first, Ask), f"{kind} begins with the user's words"
+    return _Planned(draft.app, kind, goal, first)
+
+
+def _add_bystanders(draft: Records) -> None:
+    """Other records, so that a wrong key changes something."""
+    for entity in draft.app.entities:
+        for _ in range(draft.rng.randint(1, 2)):
+            draft.row(entity)
+        draft.rng.shuffle(draft.rows[entity.name])
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+# -- playing it -------------------------------------------------------------------------------
+
+
+class _Script:
+    """Plays goals in a world and writes down who said and called what."""
+
+    def __init__(self, world: World, names: Mapping[str, tuple[str, str]], rng: Random, share_joined: float) -> None:
+        self._world, self._rng, self._share_joined = world, rng, share_joined
+        self._name_of = {place: name for name, place in names.items()}
+        self._turns: list[Turn] = []
+        self._items: list[RubricItem] = []
+
+    def play(self, planned: Sequence[_Planned]) -> tuple[list[Turn], list[RubricItem]]:
+        """All goals, one after the other; some are asked for in one message."""
+        group: list[_Planned] = []
+        for plan in planned:
+            group.append(plan)
+            if len(group) == 3 or self._rng.random() >= self._share_joined:
+                self._play(group)
+                group = []
+        if group:
+            self._play(group)
+        return self._turns, self._items
+
+    def _play(self, group: Sequence[_Planned]) -> None:
+        self._turns.append(Turn(join([plan.first.text for plan in group], self._rng)))
+        for plan in group:
+            self._go_on(plan)
+
+    def _go_on(self, plan: _Planned) -> None:
+        """A goal from behind the user's first words to its end."""
+        result: Any = None
+        while True:
+            try:
+                said = plan.goal.send(result)
+            except StopIteration:
+                return
+            result = None
+            match said:
+                case Ask(text):
+                    self._turns.append(Turn(text))
+                case Call():
+                    result = self._call(plan.app, said)
+                case Tell(text, facts):
+                    self._tell(text, facts)
+
+    def _call(self, app: App, call: Call) -> JSON:
+        name = self._name_of[app.name, call.tool.name]
+        step = {"tool": name, "arguments": call.arguments}
+        self._turns[-1].calls.append(step)
+        self._world.run(ToolCall("", name, encode(call.arguments)))
+        if call.needed:
+            self._items.append(RubricItem(f"looked_up_{len(self._items)}", "call", step, weight=0.5))
+        return self._world.log[-1].result
+
+    def _tell(self, text: str, facts: Sequence[Fact]) -> None:
+        turn = self._turns[-1]
+        turn.answer = f"{turn.answer} {text}".strip()
+        for fact in facts:
+            spec: JSON = {"value": fact.value, "turn": len(self._turns) - 1}
+            if fact.grounded:
+                spec["grounded"] = True
+            if fact.without:
+                spec["without"] = list(fact.without)
+            self._items.append(RubricItem(f"says_{len(self._items)}", "fact", spec))
+
+
+def _outcome(before: Rows, after: Rows) -> list[RubricItem]:
+    """One item that guards whatever did not change, and one for each record that did."""
+    items: list[RubricItem] = []
+    touched = []
+    for entity, rows in after.items():
+        for key in sorted(rows.keys() | before[entity].keys()):
+            old, new = before[entity].get(key), rows.get(key)
+            if old != new:
+                touched.append((entity, key))
+                spec: JSON = {"entity": entity, "key": key} | ({"gone": True} if new is None else {"has": new})
+                items.append(RubricItem(f"state_{len(touched)}", "state", spec))
+    return [RubricItem("nothing_else", "state", {"only": [list(place) for place in touched]}), *items]
