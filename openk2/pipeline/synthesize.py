@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -35,10 +36,21 @@ def synthesize(config: SynthesisConfig, folder: Path) -> Funnel:
             told = f"{now.kept} kept, {now.rejected} rejected, {now.per_second:.0f}/s"
             progress.update(task, completed=now.tasks, told=told)
 
-        funnel = scenarios.synthesize(config, folder, show)
+        funnel = _writer(config)(config, folder, show)
     console.print(_table(funnel))
     console.print(f"trajectories: {kept}")
     return funnel
+
+
+def _writer(config: SynthesisConfig) -> Callable[[SynthesisConfig, Path, Callable[[scenarios.Progress], None]], Funnel]:
+    """The scripted run, or the one that asks a chat endpoint."""
+    if config.endpoint is None:
+        return scenarios.synthesize
+    try:
+        from openk2.worlds.endpoint.synthesize import synthesize
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    return synthesize
 
 
 def _table(funnel: Funnel) -> Table:

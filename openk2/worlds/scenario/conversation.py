@@ -86,7 +86,7 @@ class Conversation:
     """One episode of a scenario. The user speaks the next turn when the agent has answered the last."""
 
     def __init__(self, scenario: Scenario, seed: int, rates: FaultRates) -> None:
-        self.scenario = scenario
+        self.scenario, self.seed = scenario, seed
         self.world = World(scenario.stages, scenario.names, seed, rates)
         self.answers: list[str] = []
 
