@@ -65,7 +65,10 @@ def replays(record: JSON, scenario: Scenario, rates: FaultRates) -> bool:
         world = conversation.world
         same = scenario.initial_hash == record["state"]["before"]
         for message in record["messages"]:
-            for call in Message.from_json(message).tool_calls:
-                world.run(call)
+            said = Message.from_json(message)
+            if said.tool_calls:
+                conversation.call(said.tool_calls)
+            elif said.role == "assistant":
+                conversation.answer(said.content)
         again: list[Any] = [logged.to_record() for logged in world.log]
         return same and encode(again) == encode(record["calls"]) and hash_of(world.rows()) == record["state"]["after"]

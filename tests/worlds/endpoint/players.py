@@ -12,6 +12,7 @@ from openk2.worlds.evolve.author import AppId, ScriptedAuthor
 from openk2.worlds.evolve.config import EvolveConfig
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import is_temporary
+from openk2.worlds.scenario.hands import request
 from openk2.worlds.scenario.script import Turn
 from openk2.worlds.scenario.teacher import VAGUE
 
@@ -54,13 +55,17 @@ class Players:
         return {"reason": "by its answers", "holds": not any(answer in VAGUE for answer in answers)}
 
     def act(self, body: dict[str, Any]) -> dict[str, Any] | str:
-        last = max(i for i, message in enumerate(body["messages"]) if message["role"] == "user")
-        turn = self._turn(body["messages"][last]["content"])
-        results = [json.loads(said["content"]) for said in body["messages"][last:] if said["role"] == "tool"]
-        num_done = sum(not is_temporary(result) for result in results)
+        turn, num_done = None, 0
+        for message in body["messages"]:
+            if message["role"] == "user" and (asked := self._turn(message["content"])) is not None:
+                turn, num_done = asked, 0
+            elif message["role"] in ("tool", "user"):  # a user who acts tells what a tool showed
+                num_done += not is_temporary(json.loads(message["content"][message["content"].find("{") :]))
         if turn is None or num_done == len(turn.calls):
             return "I do not know." if turn is None else turn.answer
         step = turn.calls[num_done]
+        if step["tool"] not in {tool["function"]["name"] for tool in body["tools"]}:
+            return request(step)
         function = {"name": step["tool"], "arguments": json.dumps(step["arguments"])}
         call = {"id": "call_0", "type": "function", "function": function}
         return {"role": "assistant", "content": "", "tool_calls": [call]}

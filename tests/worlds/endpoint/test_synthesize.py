@@ -32,7 +32,9 @@ from tests.worlds.endpoint.players import REPAIRED, Players
 
 ROOT = Path(__file__).parents[3]
 NUM = 20
-TASKS = SynthesisConfig(name="asked", num_tasks=NUM, trajectories_per_task=2, scenario=ScenarioConfig(share_long=0))
+TASKS = SynthesisConfig(
+    name="asked", num_tasks=NUM, trajectories_per_task=2, scenario=ScenarioConfig(share_long=0, share_user_acts=0.3)
+)
 FAILING = Failures(0.1, hang_s=2.5, retry_after_s=0.02)
 QUICK = {
     "model": "by-rule",
@@ -101,11 +103,13 @@ def test_kept_records_name_their_makers_and_replay(played: tuple[Path, ChatServe
         )  # fmt: skip
         assert replays(record, scenarios[int(record["id"].split("#")[0].rsplit("-", 1)[1])], TASKS.faults)
         said = [message["content"] for message in record["messages"] if message["role"] == "user"]
-        assert all(words.startswith("Here is what I need:") for words in said)
+        acted = sum("by" in call for call in record["calls"])
+        assert sum(not words.startswith("Here is what I need:") for words in said) == acted
         judged = {item["name"] for item in record["rubric"]["items"] if item["check"] == "judged"}
         assert judged == {"polite", "concise", "supported", "manner", "meaning"}
         calls = [call["id"] for message in record["messages"] for call in message.get("tool_calls", ())]
         assert len(calls) == len(set(calls))
+    assert any("user_acts" in record["tags"] for record in kept)
 
 
 def test_the_judge_is_measured_against_the_program(played: tuple[Path, ChatServer]) -> None:
