@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from openk2.data.export.write import write_twin
 from openk2.jobs.funnel import Funnel
 from openk2.recipe import files
 from openk2.recipe.check import check
@@ -23,7 +24,10 @@ def load(path: Path, flags: list[str]) -> SynthesisConfig:
 
 
 def synthesize(config: SynthesisConfig, folder: Path) -> Funnel:
-    """Write the trajectories, with progress, or go on where an earlier run stopped; print where records went."""
+    """Write the trajectories, with progress, or go on where an earlier run stopped; print where records went.
+
+    The dataset's card and its parquet files lie beside them in the end.
+    """
     console = Console()
     kept = folder / scenarios.KEPT
     if kept.exists():
@@ -39,6 +43,7 @@ def synthesize(config: SynthesisConfig, folder: Path) -> Funnel:
         funnel = _writer(config)(config, folder, show)
     console.print(_table(funnel))
     console.print(f"trajectories: {kept}")
+    console.print(write_twin(folder, config.name, config.license), soft_wrap=True)
     return funnel
 
 

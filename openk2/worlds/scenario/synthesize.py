@@ -36,7 +36,7 @@ KEPT, REJECTED, FUNNEL = "trajectories.jsonl", "rejects.jsonl", "funnel.json"
 _CHUNK = 20  # tasks a worker takes at a time
 _LIMIT_S = 120.0  # for one chunk
 # Who does the work, and how much there is of it, changes no record.
-_OUTSIDE = {"executor", "num_workers", "num_tasks"}
+_OUTSIDE = {"executor", "num_workers", "num_tasks", "license"}
 
 
 class SynthesisConfig(BaseModel):
@@ -54,6 +54,7 @@ class SynthesisConfig(BaseModel):
     sloppiness: float = Field(0.15, ge=0, le=1, description="Share of trajectories in which the teacher errs.")
     executor: Where = Field("processes", description="Where the work is done: here, processes, ray.")
     num_workers: int | None = Field(None, ge=1, description="Processes; None for one a core.")
+    license: str = Field("apache-2.0", min_length=1, description="Licence that the dataset's card states.")
     endpoint: SynthesisEndpoint | None = Field(
         None, description="A chat endpoint that plays parts; none: all is scripted (see worlds.endpoint.synthesize)."
     )
