@@ -14,7 +14,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -55,13 +55,15 @@ from openk2.worlds.scenario.write import write_scenario
 STAGES = ("task", "gates", "endpoint", "user", "teacher", "judge")
 NO_ANSWER = "no answer"
 JUDGE = "judge.json"
+_GIVE_UP = 4  # windows of trajectories without an answer, and the endpoint is taken to be gone
 log = logging.getLogger(__name__)
 
 
 def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Progress], None] | None = None) -> Funnel:
     """Write ``trajectories.jsonl``, ``rejects.jsonl``, ``funnel.json``, and ``judge.json`` where the endpoint judges; or go on.
 
-    Raises ValueError for a config without an endpoint, and for a folder that holds records of another one.
+    Raises ValueError for a config without an endpoint, for a folder that holds records of another one, and where the endpoint
+    has given no answer so often in a row that it is taken to be gone: then there are records of all that was tried.
     """
     if config.endpoint is None:
         raise ValueError("endpoint: missing; it says which chat model plays along")
@@ -79,9 +81,25 @@ async def _synthesize(
             await run.author(out_dir / "apps", funnel)
         if "judge" in asked.plays:
             await _calibrate(run, out_dir)
-        began, written = time.monotonic(), 0
+        stopped = await _write(run, run.left(done), asked, out_dir, funnel, on_progress)
+        log.info("the endpoint: %s", endpoint.counters.to_json())
+    write_json(out_dir / FUNNEL, funnel.to_json())
+    if "judge" in asked.plays:
+        _write_judge(out_dir, asked.model, read_json(out_dir / JUDGE)["calibration"])
+    if stopped:
+        raise ValueError(f"{stopped}, so the run stops; the same command goes on")
+    return funnel
+
+
+async def _write(
+    run: _Run, left: Iterator[Job], asked: SynthesisEndpoint, out_dir: Path, funnel: Funnel,
+    on_progress: Callable[[Progress], None] | None,
+) -> str:  # fmt: skip
+    """Append records as they come. Returns why it stopped before the last one, or nothing."""
+    began, written, silent = time.monotonic(), 0, 0
+    jobs = run_jobs(run.play, left, num_workers=asked.max_in_flight, limit_s=asked.trajectory_s)
+    async with aclosing(jobs):
         with jsonl.Appender(out_dir / KEPT) as kept, jsonl.Appender(out_dir / REJECTED) as rejected:
-            jobs = run_jobs(run.play, run.left(done), num_workers=asked.max_in_flight, limit_s=asked.trajectory_s)
             async for outcome in jobs:
                 record = run.record(outcome)
                 (rejected if "stage" in record else kept).write(record)
@@ -91,11 +109,10 @@ async def _synthesize(
                     turned_away = sum(funnel.rejected.get(stage, Counter()).total() for stage in STAGES)
                     rate = written / max(time.monotonic() - began, 1e-9)
                     on_progress(Progress(outcome.item.index + 1, funnel.kept["judge"], turned_away, rate))
-        log.info("the endpoint: %s", endpoint.counters.to_json())
-    write_json(out_dir / FUNNEL, funnel.to_json())
-    if "judge" in asked.plays:
-        _write_judge(out_dir, asked.model, read_json(out_dir / JUDGE)["calibration"])
-    return funnel
+                silent = silent + 1 if outcome.error else 0
+                if silent == _GIVE_UP * asked.max_in_flight:
+                    return f"no answer {silent} times in a row (the last: {outcome.error})"
+    return ""
 
 
 def _earlier(out_dir: Path) -> tuple[Funnel, set[str]]:

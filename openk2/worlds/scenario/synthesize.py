@@ -169,7 +169,7 @@ def claim(config: SynthesisConfig, out_dir: Path) -> None:
 def _what_matters(config: SynthesisConfig) -> tuple[JSON, Any]:
     """What records follow from. Of an endpoint that is its model and parts, not where it runs or how it is asked."""
     endpoint = config.endpoint
-    asked = endpoint and (endpoint.model, endpoint.plays, endpoint.temperature, endpoint.max_tokens, endpoint.extra)
+    asked = endpoint and (endpoint.model, {*endpoint.plays}, endpoint.temperature, endpoint.max_tokens, endpoint.extra)
     return config.model_dump(mode="json", exclude={*_OUTSIDE, "endpoint"}), asked
 
 

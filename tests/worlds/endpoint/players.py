@@ -28,6 +28,18 @@ class Players:
         self._turns = {turn.say: turn for scenario in scenarios for turn in scenario.turns}
         self._opening = "Here is what I need:" if wordy else ""
 
+    def learn(self, record: dict[str, Any]) -> None:
+        """The plan of a scenario from a faultless trajectory of it."""
+        turn = Turn("")
+        for message in record["messages"]:
+            if message["role"] == "user":
+                turn = self._turns[message["content"]] = Turn(message["content"])
+            for call in message.get("tool_calls", ()):
+                function = call["function"]
+                turn.calls.append({"tool": function["name"], "arguments": json.loads(function["arguments"])})
+            if message["role"] == "assistant" and "tool_calls" not in message:
+                turn.answer = message["content"]
+
     def __call__(self, body: dict[str, Any]) -> str | dict[str, Any]:
         asked = body.get("response_format", {}).get("json_schema", {}).get("name")
         rule = {"app": self.author, "said": self.say, "Verdict": self.judge}.get(asked, self.act)

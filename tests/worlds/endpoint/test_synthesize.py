@@ -21,7 +21,7 @@ from openk2.worlds.endpoint.rephrase import rephrase_line
 from openk2.worlds.endpoint.synthesize import JUDGE, NO_ANSWER, STAGES, synthesize
 from openk2.worlds.evolve.config import EvolveConfig
 from openk2.worlds.scenario.conversation import Scenario
-from openk2.worlds.scenario.faults import FaultRates
+from openk2.worlds.scenario.faults import NO_FAULTS, FaultRates
 from openk2.worlds.scenario.record import replays
 from openk2.worlds.scenario.synthesize import FUNNEL, KEPT, REJECTED, SynthesisConfig, scenario_of
 from openk2.worlds.scenario.user import User
@@ -138,7 +138,7 @@ def test_a_second_run_asks_nothing(played: tuple[Path, ChatServer], scenarios: l
 
 
 def test_kills_lose_nothing_and_double_nothing(scenarios: list[Scenario], tmp_path: Path) -> None:
-    """kill -9 three times, as soon as another part of the records is there."""
+    """kill -9 twice, as soon as another part of the records is there."""
     script = (
         "import sys; from pathlib import Path\n"
         "from openk2.worlds.endpoint.synthesize import synthesize\n"
@@ -149,7 +149,7 @@ def test_kills_lose_nothing_and_double_nothing(scenarios: list[Scenario], tmp_pa
     with ChatServer(Players(scenarios), FAILING) as server:
         config = with_endpoint(TASKS, server.base_url, "users", "teacher", max_in_flight=4)
         command = [sys.executable, "-c", script, config.model_dump_json(), str(tmp_path)]
-        for kill in range(1, 4):
+        for kill in range(1, 3):
             process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
             deadline = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < deadline:
@@ -184,6 +184,35 @@ def test_without_an_answer_there_is_a_reject_and_later_a_record(scenarios: list[
     assert NO_ANSWER not in {record.get("reason") for record in records}
     assert any("stage" not in record for record in records)
     assert json.loads((tmp_path / JUDGE).read_text())["calibration"] is not None
+
+
+def test_an_endpoint_that_is_gone_stops_the_run(tmp_path: Path) -> None:
+    gone = with_endpoint(TASKS, "http://127.0.0.1:9", "teacher", max_attempts=1, max_in_flight=3)
+    with pytest.raises(ValueError, match="no answer 12 times in a row"):
+        synthesize(gone, tmp_path)
+    records = all_records(tmp_path)
+    assert sum(record["reason"] == NO_ANSWER for record in records) == 12
+    assert json.loads((tmp_path / FUNNEL).read_text())["endpoint"]["reasons"] == {NO_ANSWER: 12}
+
+
+def test_all_parts_at_once(tmp_path: Path) -> None:
+    """The agent of the second run knows the tasks from the first one, in which the endpoint writes the apps alone."""
+    evolve = EvolveConfig(categories=("finance",), num_applications=4)
+    scenario = ScenarioConfig(share_long=0)
+    config = TASKS.model_copy(update={"evolve": evolve, "scenario": scenario, "num_tasks": 8, "faults": NO_FAULTS})
+    players = Players()
+    with ChatServer(players, FAILING) as server:
+        synthesize(
+            with_endpoint(config.model_copy(update={"sloppiness": 0.0}), server.base_url, "apps"), tmp_path / "apps"
+        )
+        for record in jsonl.read(tmp_path / "apps" / KEPT):
+            players.learn(record)
+        synthesize(with_endpoint(config, server.base_url, "apps", "users", "teacher", "judge"), tmp_path / "all")
+    records = all_records(tmp_path / "all")
+    assert {record["id"] for record in records} == all_ids(config, records)
+    kept = [record for record in records if "stage" not in record]
+    assert len(kept) > 8
+    assert {record["provenance"]["author"] for record in kept} == {"endpoint"}
 
 
 def test_a_server_that_hangs_is_left_within_the_limits(tmp_path: Path) -> None:
