@@ -67,8 +67,13 @@ def choose(steps: Sequence[Mapping[str, Any]], specs: Mapping[str, ToolSpec], rn
 
 def instructions(hands: Sequence[ToolSpec]) -> str:
     """What an agent's prompt says of the user's side."""
-    listed = "; ".join(f"{spec.name}({', '.join(spec.parameters['properties'])}): {spec.description}" for spec in hands)
+    listed = "; ".join(f"{spec.name}({', '.join(_signature(spec))}): {spec.description}" for spec in hands)
     return (
         "Some tools are on the user's side and you cannot call them. Ask the user, for one call at a time, by the tool's name "
-        f'with every parameter and its value, as in "Please use NAME with PARAMETER VALUE, PARAMETER VALUE.": {listed}'
+        'with the parameters and their values (those with ? may be left out), as in "Please use NAME with PARAMETER VALUE, '
+        f'PARAMETER VALUE.": {listed}'
     )
+
+
+def _signature(spec: ToolSpec) -> list[str]:
+    return [name if name in spec.parameters["required"] else f"{name}?" for name in spec.parameters["properties"]]

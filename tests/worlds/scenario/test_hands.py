@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -127,6 +128,15 @@ def test_an_agent_cannot_do_it_alone(good: list[Scenario]) -> None:
         assert conversation.ended
         assert not conversation.score().passed
         conversation.close()
+
+
+def test_a_user_whom_nobody_needs_is_found_out(good: list[Scenario]) -> None:
+    found = []
+    for scenario in good:
+        planned = {step["tool"] for turn in scenario.turns for step in turn.calls}
+        if unneeded := sorted(set(scenario.names) - planned):
+            found.append(failed_gate(replace(scenario, held=(unneeded[0],))))
+    assert set(found) == {"alone"}
 
 
 def test_asking_for_the_wrong_thing_does_the_wrong_thing(good: list[Scenario]) -> None:
