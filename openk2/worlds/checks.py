@@ -190,7 +190,8 @@ def _check_filled(where: str, app: App, entity: Entity, tool: Tool) -> None:
 def _check_filters(where: str, entity: Entity, tool: Tool) -> None:
     """Search and aggregate: any fields but the key, numbers, dates and times also by range."""
     roles = [param.role for param in tool.params]
-    if not roles or len(set(roles)) != len(roles):
+    filters = [role for role in roles if role != "limit" or tool.op != "search"]
+    if not filters or len(set(roles)) != len(roles):
         raise ValueError(f"{where}: {tool.op} takes distinct filters, got {sorted(roles)}")
     for name, comparison in map(split_role, roles):
         if name == "limit" and tool.op == "search":

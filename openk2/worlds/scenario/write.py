@@ -7,7 +7,7 @@ reached. The rubric is what that changed, record by record, and what the answers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -19,6 +19,7 @@ from openk2.worlds.scenario.agent import make_agent
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import NO_FAULTS
 from openk2.worlds.scenario.goals import GOALS, Place, Tools
+from openk2.worlds.scenario.hands import choose, instructions
 from openk2.worlds.scenario.records import Records
 from openk2.worlds.scenario.script import Ask, Call, Fact, Goal, Tell, Turn
 from openk2.worlds.scenario.user import CLOSINGS, join, make_user
@@ -28,6 +29,7 @@ from openk2.worlds.spec import App, restrict
 from openk2.worlds.state import Rows
 from openk2.worlds.values import Pool
 
+USER_ACTS = "user_acts"  # the tag of tasks in which the user holds tools
 # Rules that a system prompt repeats; the systems themselves hold all of them.
 _MOST_RULES = 5
 
@@ -45,6 +47,9 @@ class ScenarioConfig(BaseModel):
     num_distractors: tuple[int, int] = Field((3, 8), description="Fewest and most tools that no goal needs.")
     share_joined: float = Field(
         0.3, ge=0, le=1, description="Chance that a user asks for the next goal in the same breath."
+    )
+    share_user_acts: float = Field(
+        0.0, ge=0, le=1, description="Share of tasks in which the user holds tools that the agent must ask for."
     )
 
 
@@ -87,10 +92,22 @@ def write_scenario(config: ScenarioConfig, split: str, index: int, places: Seque
     agent = make_agent(config.seed, rng.randrange(config.num_agents), [_spoken(app.name) for app in apps], rules)
     kinds = sorted({plan.kind for plan in planned})
     kind = f"{len(planned)} goals" if len(planned) > 1 else kinds[0]
-    return Scenario(
+    scenario = Scenario(
         f"{split}-{index:06d}", kind, split, stages, names, agent, user, tuple(turns), Rubric(tuple(items)),
         (*(app.name for app in apps), *kinds),
     )  # fmt: skip
+    rng = Random(f"hands/{config.seed}/{split}/{index}")  # its own draws: the other tasks stay as they are
+    return _shared(scenario, rng) if rng.random() < config.share_user_acts else scenario
+
+
+def _shared(scenario: Scenario, rng: Random) -> Scenario:
+    """The task with some of its tools in the user's hands, where it has any that can be."""
+    specs = {spec.name: spec for spec in scenario.tools}
+    held = choose([step for turn in scenario.turns for step in turn.calls], specs, rng)
+    if not held:
+        return scenario
+    prompt = f"{scenario.agent.prompt} {instructions([specs[name] for name in held])}"
+    return replace(scenario, agent=replace(scenario.agent, prompt=prompt), held=held, tags=(*scenario.tags, USER_ACTS))
 
 
 # -- what it is about -------------------------------------------------------------------------

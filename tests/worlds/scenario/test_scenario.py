@@ -180,6 +180,20 @@ def test_long_tasks_are_long() -> None:
     assert failed_gate(scenario) is None
 
 
+def test_one_task_in_fifty_runs_over_a_hundred_messages() -> None:
+    """With the default config: found among the first 150, played through a rough world, kept, and replayed."""
+    long = [s for s in (scenario_of(CONFIG, index) for index in range(150)) if len(s.turns) + s.num_calls > 60]
+    assert 1 <= len(long) <= 9
+    lengths = []
+    for scenario in long:
+        assert failed_gate(scenario) is None
+        record = play(scenario, number=0, seed=0, rates=CONFIG.faults, sloppiness=0.0, recipe="test")
+        if record["score"]["total"] == 1.0:
+            lengths.append(len(record["messages"]))
+            assert replays(record, scenario, CONFIG.faults)
+    assert max(lengths) > 100
+
+
 def test_styles_change_no_value() -> None:
     from random import Random
 
