@@ -56,16 +56,22 @@ class Cell:
 
     async def start(self) -> None:
         """Bring it up. Raises SandboxError where bubblewrap is missing or does not start."""
+        coming = asyncio.create_task(self._come_up())
+        try:
+            await asyncio.shield(coming)
+        except BaseException:
+            # Not before it is up: a bwrap killed while it starts can leave a child that waits for it forever.
+            await asyncio.wait([coming])
+            await self.close()
+            raise
+
+    async def _come_up(self) -> None:
         try:
             async with asyncio.timeout(START_S):
                 await self._spawn()
-                self._limit()
+                self._enroll()
         except TimeoutError:
-            await self.close()
             raise SandboxError(f"bwrap did not start within {START_S:g} s") from None
-        except BaseException:
-            await self.close()
-            raise
 
     async def run(self, argv: Sequence[str], env: Mapping[str, str], given: bytes, *, has_stdin: bool) -> bytes | None:
         """Unpack ``given`` into the box, run the program, pack the work folder: its archive, or None when a limit was reached.
@@ -110,8 +116,8 @@ class Cell:
             with suppress(ProcessLookupError):
                 process.kill()
             assert process.stdin is not None
-            process.stdin.close()
-            await process.wait()
+            process.stdin.close()  # a shell whose bwrap died before it could bind their lives together ends by this
+            await process.communicate()  # to the end of its pipes, so that they are closed
         if self._group is not None:
             group, self._group = self._group, None
             await group.remove()
@@ -142,7 +148,7 @@ class Cell:
             assert process.stdout is not None
             assert process.stderr is not None
             with suppress(ConnectionError):
-                process.stdin.write(b"echo\n")
+                process.stdin.write(_ulimits(self.limits))
                 await process.stdin.drain()
             if await process.stdout.read(1) != b"\n":
                 words = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
@@ -152,23 +158,13 @@ class Cell:
             for fd in (filter_end, info, info_end):
                 os.close(fd)
 
-    def _limit(self) -> None:
-        """Limit the shell, and so whatever it will start."""
+    def _enroll(self) -> None:
+        """Put the shell, and so whatever it will start, into a group."""
         limits, groups = self.limits, enclosure().groups
         if groups is not None:
             memory = limits.memory_bytes + limits.disk_bytes + OVERHEAD_BYTES
             self._group = Group(groups, processes=limits.processes + NUM_SHELLS, memory_bytes=memory)
             self._group.add(self._first)
-        for which, value in (
-            (resource.RLIMIT_NPROC, limits.processes + NUM_SHELLS),
-            (resource.RLIMIT_DATA, limits.memory_bytes),
-            (resource.RLIMIT_CPU, int(limits.cpu_s) + 2),  # should we be kept from looking
-            (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            hard = resource.getrlimit(which)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.prlimit(self._first, which, (value, value))
 
     def _script(self, argv: Sequence[str], env: Mapping[str, str], has_files: bool, has_stdin: bool) -> bytes:
         """What the shell does. The program's exit code comes last on stderr, after a zero byte."""
@@ -189,7 +185,6 @@ class Cell:
             heard += data[: max(room, 0)]
             if len(data) > room:
                 self._end("output")
-                return
 
     async def _watch(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -231,6 +226,24 @@ class Cell:
         self.reached = self.reached or reached
         with suppress(ProcessLookupError):
             self._running.kill()
+
+
+def _ulimits(limits: Limits) -> bytes:
+    """What the shell does first: limit itself, and so whatever it will start; then say so."""
+    lines = []
+    for option, which, value in (
+        # Processes: -u in bash, -p in dash.
+        ("-u {0} 2>/dev/null || ulimit -p", resource.RLIMIT_NPROC, limits.processes + NUM_SHELLS),
+        ("-d", resource.RLIMIT_DATA, limits.memory_bytes),
+        ("-t", resource.RLIMIT_CPU, int(limits.cpu_s) + 2),  # should we be kept from looking
+        ("-n", resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
+        ("-c", resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        value = value // 1024 if option == "-d" else value
+        lines.append(f"ulimit {option.format(value)} {value} || exit 1\n")
+    return "".join([*lines, "echo\n"]).encode()
 
 
 def _seal(fd: int, size: int, how: int) -> None:

@@ -21,7 +21,8 @@ def test_a_program_reads_its_files_and_stdin_and_leaves_files(python):
     assert (result.outcome, result.exit_code, result.stdout) == ("ok", 0, b"said a 'quoted' word\n")
     assert box.read("out.txt") == b"42"
     assert set(box.files()) == {"data/in.txt", "out.txt", "program.py"}
-    assert 0 < result.cpu_s < 2
+    assert result.cpu_s < 2
+    assert result.cpu_s > 0 or enclosure().groups is None  # without groups only those still alive are counted
     assert result.wall_s < 4
 
 
