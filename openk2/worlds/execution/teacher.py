@@ -13,6 +13,7 @@ from openk2.worlds.execution.world import BoxWorld
 from openk2.worlds.simulator import encode
 
 MISTAKES = ("skipped_call", "wrong_text", "vague_answer")
+LOOKING = ("list_files", "read_file", "search", "run_tests")  # to leave one of these out is no mistake
 
 
 class Teacher:
@@ -26,7 +27,8 @@ class Teacher:
         self.answer: str = task.payload["answer"]
         self.mistake: str | None = None
         if rng.random() < sloppiness:
-            self.mistake = rng.choice(MISTAKES)
+            tells = any(item.check == "fact" for item in task.rubric.items) if task.rubric is not None else False
+            self.mistake = rng.choice(MISTAKES if tells else MISTAKES[:2])
             self._err(self.mistake, rng)
 
     async def play(self, world: BoxWorld) -> list[Message]:
@@ -40,12 +42,14 @@ class Teacher:
         return messages
 
     def _err(self, mistake: str, rng: Random) -> None:
+        acting = [step for step in self._plan if step["tool"] not in LOOKING] or self._plan
+        step = rng.choice(acting)
         if mistake == "vague_answer":
             self.answer = "All good."
         elif mistake == "skipped_call":
-            del self._plan[rng.randrange(len(self._plan))]
+            self._plan.remove(step)
         else:
-            arguments = rng.choice([step["arguments"] for step in self._plan if step["arguments"]])
-            name = rng.choice(list(arguments))
-            cut = rng.randrange(len(arguments[name]))
-            arguments[name] = arguments[name][:cut] + arguments[name][cut + 1 :]
+            name = rng.choice(list(step["arguments"]))
+            text = step["arguments"][name]
+            cut = rng.randrange(len(text))
+            step["arguments"][name] = text[:cut] + text[cut + 1 :]
