@@ -1,9 +1,11 @@
 import asyncio
+import subprocess
 import tarfile
 
 import pytest
 
 from openk2.sandbox import cell as cell_file
+from openk2.sandbox.cgroup import hierarchy
 from openk2.sandbox.config import Limits
 from openk2.sandbox.enclosure import SandboxError, enclosure
 from openk2.sandbox.pool import Pool
@@ -138,3 +140,17 @@ def test_every_limit_is_said_to_hold_by_something():
     holds = enclosure().holds()
     assert set(holds) == set(Limits.model_fields)
     assert all(holds.values())
+
+
+def test_groups_that_a_killed_process_left_behind_are_removed():
+    groups = enclosure().groups
+    if groups is None:
+        pytest.skip("no control group can be made here")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = [folder / f"openk2-{dead.pid}-0" for folder in set(groups.folders.values())]
+    for folder in left:
+        folder.mkdir()
+    hierarchy.cache_clear()
+    hierarchy()
+    assert not any(folder.exists() for folder in left)
