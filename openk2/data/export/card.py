@@ -137,12 +137,17 @@ def _figures(census: Census) -> str:
     for what, numbers in census.lengths.items():
         told = f"{statistics.mean(numbers):.1f} / {statistics.median(numbers):g} / {max(numbers):,}"
         rows.append((f"{what} of a trajectory: mean / median / most", told))
-    rows += [(f"calls met by the fault {sort}", f"{num:,}") for sort, num in census.faults_by_sort.most_common()]
+    rows += [(f"calls met by the fault {sort}", f"{num:,}") for sort, num in _ranked(census.faults_by_sort)]
     return "## Figures\n\nOf the trajectories that were not turned away:\n\n" + _table(("what", "how much"), rows)
 
 
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    """The most frequent first, those of equal number by name: the card is the same each time."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
 def _counted(title: str, what: str, counts: Counter[str]) -> str:
-    rows = [(value, f"{num:,}") for value, num in counts.most_common(MOST_SHOWN)]
+    rows = [(value, f"{num:,}") for value, num in _ranked(counts)[:MOST_SHOWN]]
     more = len(counts) - len(rows)
     rest = f"\n\nand {more} more." if more > 0 else ""
     return f"## {title}\n\n" + _table((what, "trajectories"), rows) + rest
@@ -154,7 +159,7 @@ def _tools(census: Census) -> str:
 
 
 def _how_made(census: Census) -> str:
-    rows = [(made or "not said", f"{num:,}") for made, num in census.made_by.most_common(MOST_SHOWN)]
+    rows = [(made or "not said", f"{num:,}") for made, num in _ranked(census.made_by)[:MOST_SHOWN]]
     licences = ", ".join(sorted(census.licences)) or "none is stated in the records; state one before publishing"
     about = (
         "Tools really execute; a rubric of programmatic checks on the final state, the calls and the answer decides."
@@ -181,7 +186,7 @@ def _yield(funnel: JSON) -> str:
 
 def _left_out(reasons: Counter[str]) -> str:
     return "## Left out\n\nThe format has no words for these:\n\n" + _table(
-        ("reason", "trajectories"), [(reason, f"{num:,}") for reason, num in reasons.most_common()]
+        ("reason", "trajectories"), [(reason, f"{num:,}") for reason, num in _ranked(reasons)]
     )
 
 

@@ -47,6 +47,7 @@ from openk2.worlds.scenario.synthesize import (
     count,
     gated,
     scenario_of,
+    settled,
     task_name,
 )
 from openk2.worlds.scenario.teacher import Teacher
@@ -120,10 +121,10 @@ def _earlier(out_dir: Path) -> tuple[Funnel, set[str]]:
     funnel, done = Funnel(), set[str]()
     rejects = out_dir / REJECTED
     if rejects.exists():
-        settled = [record for record in jsonl.read(rejects) if record["reason"] != NO_ANSWER]
-        jsonl.write(rejects, settled)
+        kept = [record for record in settled(rejects) if record["reason"] != NO_ANSWER]
+        jsonl.write(rejects, kept)
     for path in (out_dir / KEPT, rejects):
-        for record in jsonl.read(path) if path.exists() else ():
+        for record in settled(path) if path.exists() else ():
             done.add(record["id"])
             count(funnel, record, STAGES)
     return funnel, done
@@ -310,7 +311,7 @@ def _write_judge(out_dir: Path, model: str, calibrated: JSON | None) -> None:
     held, asked = Counter[str](), Counter[str]()
     num_asked = num_unparsable = 0
     for path in (out_dir / KEPT, out_dir / REJECTED):
-        for record in jsonl.read(path) if path.exists() else ():
+        for record in settled(path) if path.exists() else ():
             made = record.get("provenance", {})
             if "asked" not in made:
                 continue

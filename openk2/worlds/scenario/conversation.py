@@ -103,6 +103,7 @@ class Conversation:
         self.scenario, self.seed = scenario, seed
         self.world = World(scenario.stages, scenario.names, seed, rates, scenario.held)
         self.answers: list[str] = []
+        self._heard: list[int] = []  # calls before each answer
 
     @property
     def ended(self) -> bool:
@@ -122,21 +123,22 @@ class Conversation:
         if (asked := heard(text, self.scenario.hands)) is not None:
             return [Message("user", reply(self.world.run(asked, by="user"), len(self.world.log)))]
         self.answers.append(text)
+        self._heard.append(len(self.world.log))
         return [] if self.ended else [Message("user", self.scenario.turns[len(self.answers)].say)]
 
     def score(self, rows: Rows | None = None) -> Score:
         """The rubric against records (those now, if they are at hand), log and answers."""
         now = self.world.look() if rows is None else rows
-        return judge(self.scenario.rubric, self.world.initial, now, self.world.log, self.answers)
+        return judge(self.scenario.rubric, self.world.initial, now, self.world.log, self.answers, self._heard)
 
     def snapshot(self) -> JSON:
         """The whole episode, as plain JSON."""
-        return {"world": self.world.snapshot(), "answers": list(self.answers)}
+        return {"world": self.world.snapshot(), "answers": list(self.answers), "heard": list(self._heard)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot of the same scenario."""
         self.world.restore(snapshot["world"])
-        self.answers = list(snapshot["answers"])
+        self.answers, self._heard = list(snapshot["answers"]), list(snapshot["heard"])
 
     def close(self) -> None:
         """Free the world."""

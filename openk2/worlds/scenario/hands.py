@@ -16,6 +16,7 @@ from openk2.schema import JSON, ToolCall, ToolSpec
 from openk2.worlds.simulator import encode
 
 _MOST_HELD = 3
+_NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\bcannot|\bwithout)\s+(?:\w+\s+)?\Z", re.IGNORECASE)
 _VALUE_ENDS = re.compile(r"[.?!;,)](?=\s|$)|\n|\s(?:and|then)\s")
 _REPLIES = ("Done. It shows {result}", "I did that, and it says {result}", "Okay, this is what I get: {result}")
 
@@ -29,8 +30,8 @@ def request(step: Mapping[str, Any]) -> str:
 def heard(text: str, hands: Sequence[ToolSpec]) -> ToolCall | None:
     """The call that the words ask for, as a person would understand it; None where they ask for none."""
     for spec in hands:
-        asked = re.search(rf"\b(?:use|call|run)\s+[`'\"]?{spec.name}\b", text, re.IGNORECASE)
-        if asked is not None:
+        asked = re.search(rf"\b(?:use|call|run)\s+[`'\"*]*{spec.name}\b", text, re.IGNORECASE)
+        if asked is not None and not _NEGATED.search(text[: asked.start()]):
             return ToolCall("", spec.name, encode(_arguments(text[asked.end() :], spec.parameters["properties"])))
     return None
 
@@ -39,11 +40,11 @@ def _arguments(text: str, properties: Mapping[str, Any]) -> JSON:
     if not properties:
         return {}
     names = "|".join(sorted(map(re.escape, properties), key=len, reverse=True))
-    marks = list(re.finditer(rf"\b({names})\b[`'\"]*\s*(?:[=:]|\b(?:is|to)\b)?\s*", text))
+    marks = list(re.finditer(rf"\b({names})\b[`'\"*]*\s*(?:[=:]|\b(?:is|to)\b)?\s*", text))
     arguments: JSON = {}
     for mark, after in zip_longest(marks, marks[1:]):
         said = text[mark.end() : after.start() if after else None]
-        value = _VALUE_ENDS.split(said, maxsplit=1)[0].strip(" \t`'\",;")
+        value = _VALUE_ENDS.split(said, maxsplit=1)[0].strip(" \t`'\",;:*(){}[]")
         is_number = properties[mark[1]]["type"] == "integer" and re.fullmatch(r"-?\d{1,15}", value)
         arguments.setdefault(mark[1], int(value) if is_number else value)
     return arguments

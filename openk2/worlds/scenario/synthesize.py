@@ -44,11 +44,13 @@ class SynthesisConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("synthesis", description="Name of the run; its files go to runs/NAME.")
+    name: str = Field("synthesis", pattern=r"^\w[\w.-]*$", description="Name of the run; its files go to runs/NAME.")
     evolve: EvolveConfig = Field(EvolveConfig(), description="The apps.")
     scenario: ScenarioConfig = Field(ScenarioConfig(), description="The tasks over them.")
     faults: FaultRates = Field(FaultRates(), description="How rough the world is.")
-    split: str = Field("train", description="Name of the split; values of 'train' never appear in others.")
+    split: str = Field(
+        "train", pattern=r"^\w+$", description="Name of the split; values of 'train' never appear in others."
+    )
     num_tasks: int = Field(5000, ge=1, description="Tasks.")
     trajectories_per_task: int = Field(4, ge=1, description="Trajectories of each, with other faults and mistakes.")
     sloppiness: float = Field(0.15, ge=0, le=1, description="Share of trajectories in which the teacher errs.")
@@ -118,7 +120,7 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
     done: set[str] = set()
     for file in (KEPT, REJECTED):
         if (out_dir / file).exists():
-            for record in jsonl.read(out_dir / file):
+            for record in settled(out_dir / file):
                 done.add(record["id"])
                 count(funnel, record, STAGES)
     work = functools.partial(_chunk, config)
@@ -140,6 +142,14 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
                 on_progress(Progress(min(start + _CHUNK, config.num_tasks), funnel.kept["judge"], turned_away, rate))
     write_json(out_dir / FUNNEL, funnel.to_json())
     return funnel
+
+
+def settled(path: Path) -> Iterator[JSON]:
+    """The records of an earlier run. Raises ValueError, naming the line, for what is none."""
+    for number, record in enumerate(jsonl.read(path), start=1):
+        if not isinstance(record.get("id"), str):
+            raise ValueError(f"{path}:{number}: a record without an id; the file has been changed")
+        yield record
 
 
 def count(funnel: Funnel, record: JSON, stages: Sequence[str]) -> None:

@@ -60,6 +60,11 @@ class Logged(Called):
     changes: list[JSON] = field(default_factory=list)
     by: By = "agent"
 
+    @property
+    def touched(self) -> set[tuple[str, str]]:
+        """The records it changed: APP.ENTITY and key."""
+        return {(f"{change['app']}.{change['entity']}", change["key"]) for change in self.changes}
+
     def to_json(self) -> JSON:
         """Plain JSON."""
         return asdict(self)
@@ -199,7 +204,8 @@ class World:
         """What a cache would show of a record that the episode has changed."""
         if tool.op != "get":
             return None
-        before = state.before.get((tool.entity, arguments.get(tool.params[0].name, "")))
+        key = arguments.get(tool.params[0].name)
+        before = state.before.get((tool.entity, key)) if isinstance(key, str) else None
         return None if before is None else {name: before[name] for name in tool.returns} | {"stale": True}
 
     def snapshot(self) -> JSON:

@@ -33,7 +33,7 @@ SPEC = ToolSpec("set_address", "Set it.", {"type": "object", "properties": PROPE
 
 @pytest.fixture(scope="module")
 def scenarios() -> list[Scenario]:
-    return [scenario_of(SHARED, index) for index in range(NUM)]
+    return [scenario_of(SHARED, index) for index in range(NUM) if index != 3]  # where goals are in each other's way
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,9 @@ def good(scenarios: list[Scenario]) -> list[Scenario]:
         ("Could you use `set_address`, order_id: K-481, amount = 84, and address is Mira?", ("K-481", "Mira", 84)),
         ("To go on, run set_address with order_id='K-481' and address 'Mira'; then tell me.", ("K-481", "Mira", None)),
         ("Please use set_address.", (None, None, None)),
+        ('Please use set_address(order_id="K-481", address="Mira").', ("K-481", "Mira", None)),
+        ('Please call set_address with {"order_id": "K-481", "amount": 84}', ("K-481", None, 84)),
+        ("Please use **set_address**:\n- **order_id**: K-481\n- **address**: Mira", ("K-481", "Mira", None)),
         ("Call set_address with order_id K-481 and amount many.", ("K-481", None, "many")),
     ],
 )
@@ -56,6 +59,13 @@ def test_what_a_user_understands(said: str, arguments: tuple[object, ...]) -> No
     assert call is not None
     wanted = dict(zip(("order_id", "address", "amount"), arguments, strict=True))
     assert json.loads(call.arguments) == {name: value for name, value in wanted.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "said", ["Please do not use set_address.", "I won't use set_address.", "I did it without set_address."]
+)
+def test_what_a_user_takes_for_no_request(said: str) -> None:
+    assert heard(said, [SPEC]) is None
 
 
 @pytest.mark.parametrize(
@@ -75,8 +85,8 @@ def test_a_tool_that_words_cannot_ask_for_stays_with_the_agent() -> None:
 
 
 def test_the_share_is_none_by_default_and_changes_no_other_task(scenarios: list[Scenario]) -> None:
-    for index, shared in enumerate(scenarios):
-        plain = scenario_of(CONFIG, index)
+    for shared in scenarios:
+        plain = scenario_of(CONFIG, int(shared.id.rsplit("-", 1)[1]))
         assert not plain.held
         assert "held" not in plain.to_task().payload
         assert (plain.turns, plain.rubric, plain.stages) == (shared.turns, shared.rubric, shared.stages)
