@@ -18,6 +18,11 @@ dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 log = logging.getLogger(__name__)
 
 
+def encode(record: Mapping[str, Any]) -> bytes:
+    """A record's line."""
+    return (dump(record) + "\n").encode()
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, in order. A torn last line is reported and dropped.
 
@@ -61,7 +66,10 @@ class Appender:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record. Raises OSError when the disk takes no whole line."""
-        line = (dump(record) + "\n").encode()
+        self.write_line(encode(record))
+
+    def write_line(self, line: bytes) -> None:
+        """Append what ``encode`` made of a record, here or in another process."""
         written = os.write(self._handle, line)
         if written != len(line):
             told = f"no room for a line of {len(line)} bytes, {written} were written"

@@ -35,6 +35,7 @@ STAGES = ("task", "gates", "judge")
 KEPT, REJECTED, FUNNEL = "trajectories.jsonl", "rejects.jsonl", "funnel.json"
 _CHUNK = 20  # tasks a worker takes at a time
 _LIMIT_S = 120.0  # for one chunk
+_HEAD = ("id", "stage", "reason")
 # Who does the work, and how much there is of it, changes no record.
 _OUTSIDE = {"executor", "num_workers", "num_tasks", "license"}
 
@@ -128,13 +129,13 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
     began, written = time.monotonic(), 0
     with jsonl.Appender(out_dir / KEPT) as kept, jsonl.Appender(out_dir / REJECTED) as rejected:
         todo = (start for start in starts if not _is_done(config, start, done))
-        for start, records in ordered_map(
+        for start, lines in ordered_map(
             work, todo, where=config.executor, num_workers=config.num_workers, limit_s=_LIMIT_S
         ):
-            for record in records:
-                if record["id"] not in done:
-                    (rejected if "stage" in record else kept).write(record)
-                    count(funnel, record, STAGES)
+            for head, line in lines:
+                if head["id"] not in done:
+                    (rejected if "stage" in head else kept).write_line(line)
+                    count(funnel, head, STAGES)
                     written += 1
             if on_progress is not None:
                 turned_away = sum(reasons.total() for reasons in funnel.rejected.values())
@@ -183,9 +184,11 @@ def _what_matters(config: SynthesisConfig) -> tuple[JSON, Any]:
     return config.model_dump(mode="json", exclude={*_OUTSIDE, "endpoint"}), asked
 
 
-def _chunk(config: SynthesisConfig, start: int) -> tuple[int, list[JSON]]:
+def _chunk(config: SynthesisConfig, start: int) -> tuple[int, list[tuple[JSON, bytes]]]:
+    """The records of some tasks, as lines: whoever collects them has little to do. Beside each what the funnel asks for."""
     stop = min(start + _CHUNK, config.num_tasks)
-    return start, [record for index in range(start, stop) for record in records_of(config, index)]
+    records = (record for index in range(start, stop) for record in records_of(config, index))
+    return start, [({key: record[key] for key in _HEAD if key in record}, jsonl.encode(record)) for record in records]
 
 
 def _is_done(config: SynthesisConfig, start: int, done: set[str]) -> bool:
