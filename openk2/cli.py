@@ -132,14 +132,16 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
     sub = verbs.add_parser("study", help="measure a claim of the paper again, at a size that a laptop holds")
     studies = sub.add_subparsers(title="studies", metavar="NAME", required=True)
-    sub = _study(studies, "stability", study_stability, 220, "does QK-Clip keep attention logits bounded?")
-    sub = _study(studies, "synthesis", study_synthesis, 300, "what of tool-data synthesis makes a better agent?")
+    sub = _study(studies, "stability", study_stability, "does QK-Clip keep attention logits bounded?")
+    sub.add_argument("--steps", type=int, default=220, metavar="N", help="steps of a run (default 220)")
+    sub = _study(studies, "synthesis", study_synthesis, "what of tool-data synthesis makes a better agent?")
+    sub.add_argument("--steps", type=int, metavar="N", help="steps of a run (default: the recipe's of SFT)")
     sub.add_argument(
         "--recipe",
         type=Path,
-        default=Path("recipes/nano.toml"),
+        default=Path("recipes/study-synthesis.toml"),
         metavar="FILE",
-        help="whose base model and worlds (default recipes/nano.toml)",
+        help="whose base model and worlds (default recipes/study-synthesis.toml)",
     )
 
     if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
@@ -162,17 +164,13 @@ def _recipe_verb(
     return sub
 
 
-def _study(
-    studies: argparse._SubParsersAction[_Parser], name: str, verb: Verb, num_steps: int, words: str
-) -> argparse.ArgumentParser:
+def _study(studies: argparse._SubParsersAction[_Parser], name: str, verb: Verb, words: str) -> argparse.ArgumentParser:
     sub = studies.add_parser(name, help=words, description=words)
     sub.set_defaults(verb=verb, stage="study")
     where = Path("runs") / f"study-{name}"
     sub.add_argument(
         "--out", type=Path, default=where, metavar="DIR", help=f"where runs and report go (default {where})"
     )
-    words = f"steps of a run (default {num_steps})"
-    sub.add_argument("--steps", type=int, default=num_steps, metavar="N", help=words)
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, at least 2 (default 3)")
     return sub
 
@@ -281,7 +279,7 @@ def study_synthesis(args: argparse.Namespace) -> None:
 
 
 def _check_size(args: argparse.Namespace) -> None:
-    if args.steps < 1 or args.seeds < 2:
+    if (args.steps is not None and args.steps < 1) or args.seeds < 2:
         raise ValueError(f"--steps {args.steps} --seeds {args.seeds}: it takes 1 step and 2 seeds at least")
 
 

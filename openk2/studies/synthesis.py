@@ -36,8 +36,7 @@ from openk2.train.supervised import fit
 from openk2.worlds.config import WorldsConfig
 from openk2.worlds.synthesize import synthesize
 
-MANY = 2000  # about an epoch of the steps that a run takes by default
-TASKS = 192  # of each set
+MANY = 2000  # more than an epoch at the recipe's steps
 REFERENCE = "reference"
 FILTERED, UNFILTERED = "sloppy teacher, filtered", "sloppy teacher, unfiltered"
 
@@ -179,7 +178,7 @@ def solved_share(model: Transformer, base: Run, traces: Path, task_set: TaskSet)
         evaluate(
             engine,
             partial(make_env, "tools", worlds),
-            tasks("tools", worlds, task_set.split)[:TASKS],
+            tasks("tools", worlds, task_set.split)[: config.tasks_per_set],
             run_episode=partial(
                 run_episode, budget=Budget(config.max_turns, config.max_tokens, context), chat=engine.chat_format
             ),
@@ -202,12 +201,15 @@ def study(
     folder: Path,
     recipe: Recipe,
     *,
-    num_steps: int,
     num_seeds: int,
+    num_steps: int | None = None,
     arms: Sequence[Arm] = ARMS,
     say: Callable[[str], None] = print,
 ) -> list[runs.Result]:
-    """Pre-train the recipe's base model, then run every arm on every seed. What is there in ``folder`` is not done again."""
+    """Pre-train the recipe's base model, then run every arm on every seed. What is there in ``folder`` is not done again.
+
+    ``num_steps``: of each fine-tuning; None: as many as the recipe's.
+    """
     if recipe.sft is None:
         raise ValueError(f"recipe {recipe.name} has no [sft]: the study fine-tunes with its settings")
     pipeline.run_stage("pretrain", recipe, folder / "base")
@@ -216,7 +218,7 @@ def study(
         partial(run, folder),
         arms,
         num_seeds=num_seeds,
-        num_steps=num_steps,
+        num_steps=num_steps or recipe.sft.steps,
         kept=_Run,
         tell=_in_words,
         say=say,
