@@ -135,13 +135,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub = _study(studies, "stability", study_stability, "does QK-Clip keep attention logits bounded?")
     sub.add_argument("--steps", type=int, default=220, metavar="N", help="steps of a run (default 220)")
     sub = _study(studies, "synthesis", study_synthesis, "what of tool-data synthesis makes a better agent?")
-    sub.add_argument("--steps", type=int, metavar="N", help="steps of a run (default: the recipe's of SFT)")
     sub.add_argument(
         "--recipe",
         type=Path,
         default=Path("recipes/study-synthesis.toml"),
         metavar="FILE",
-        help="whose base model and worlds (default recipes/study-synthesis.toml)",
+        help="a recipe (default recipes/study-synthesis.toml); any key of it is a flag: --sft.steps 300",
     )
 
     if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
@@ -165,8 +164,8 @@ def _recipe_verb(
 
 
 def _study(studies: argparse._SubParsersAction[_Parser], name: str, verb: Verb, words: str) -> argparse.ArgumentParser:
-    sub = studies.add_parser(name, help=words, description=words)
-    sub.set_defaults(verb=verb, stage="study")
+    sub = studies.add_parser(name, help=words, description=words, allow_abbrev=False)
+    sub.set_defaults(verb=verb, stage=f"study {name}")
     where = Path("runs") / f"study-{name}"
     sub.add_argument(
         "--out", type=Path, default=where, metavar="DIR", help=f"where runs and report go (default {where})"
@@ -256,7 +255,8 @@ def synthesize(args: argparse.Namespace) -> None:
 
 def study_stability(args: argparse.Namespace) -> None:
     """QK-Clip: runs of many arms, and what they show."""
-    _check_size(args)
+    if args.steps < 1 or args.seeds < 2:
+        raise ValueError(f"--steps {args.steps} --seeds {args.seeds}: it takes 1 step and 2 seeds at least")
     from openk2.jobs.provenance import provenance
     from openk2.studies import stability, stability_report
 
@@ -267,20 +267,15 @@ def study_stability(args: argparse.Namespace) -> None:
 
 def study_synthesis(args: argparse.Namespace) -> None:
     """Tool data: runs of many arms, and what they show."""
-    _check_size(args)
+    if args.seeds < 2:
+        raise ValueError(f"--seeds {args.seeds}: it takes 2 at least")
+    recipe = _recipe(args)
     from openk2.jobs.provenance import provenance
-    from openk2.recipe import Recipe
     from openk2.studies import synthesis, synthesis_report
 
-    recipe = Recipe.load(args.recipe)
-    results = synthesis.study(args.out, recipe, num_steps=args.steps, num_seeds=args.seeds)
+    results = synthesis.study(args.out, recipe, num_seeds=args.seeds)
     print(synthesis_report.write_report(results, args.out, provenance()))
     print(f"report: {args.out / 'study-synthesis.md'}")
-
-
-def _check_size(args: argparse.Namespace) -> None:
-    if (args.steps is not None and args.steps < 1) or args.seeds < 2:
-        raise ValueError(f"--steps {args.steps} --seeds {args.seeds}: it takes 1 step and 2 seeds at least")
 
 
 def count(args: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ from openk2.train.supervised import fit
 from openk2.worlds.config import WorldsConfig
 from openk2.worlds.synthesize import synthesize
 
-MANY = 2000  # more than an epoch at the recipe's steps
+MANY = 2000  # an epoch of the study's recipe
 REFERENCE = "reference"
 FILTERED, UNFILTERED = "sloppy teacher, filtered", "sloppy teacher, unfiltered"
 
@@ -202,14 +202,10 @@ def study(
     recipe: Recipe,
     *,
     num_seeds: int,
-    num_steps: int | None = None,
     arms: Sequence[Arm] = ARMS,
     say: Callable[[str], None] = print,
 ) -> list[runs.Result]:
-    """Pre-train the recipe's base model, then run every arm on every seed. What is there in ``folder`` is not done again.
-
-    ``num_steps``: of each fine-tuning; None: as many as the recipe's.
-    """
+    """Pre-train the recipe's base model, then run every arm on every seed. What is there in ``folder`` is not done again."""
     if recipe.sft is None:
         raise ValueError(f"recipe {recipe.name} has no [sft]: the study fine-tunes with its settings")
     pipeline.run_stage("pretrain", recipe, folder / "base")
@@ -218,7 +214,7 @@ def study(
         partial(run, folder),
         arms,
         num_seeds=num_seeds,
-        num_steps=num_steps or recipe.sft.steps,
+        num_steps=recipe.sft.steps,
         kept=_Run,
         tell=_in_words,
         say=say,

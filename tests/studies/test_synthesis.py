@@ -164,28 +164,29 @@ def test_every_first_call_fails_where_the_set_says_so(folder: Path, tmp_path: Pa
 def test_a_study_goes_on_where_it_stopped_and_leaves_a_report(recipe: Recipe, tmp_path: Path) -> None:
     few = [arm(REFERENCE), arm("1 app")]
     said: list[str] = []
-    results = study(tmp_path, recipe, num_steps=2, num_seeds=2, arms=few, say=said.append)
+    results = study(tmp_path, recipe, num_seeds=2, arms=few, say=said.append)
     assert len(results) == 4
     assert said[0].startswith("[1/4] ")
     (tmp_path / "1-app-seed-1.json").unlink()
     said.clear()
-    assert study(tmp_path, recipe, num_steps=2, num_seeds=2, arms=few, say=said.append) == results
+    assert study(tmp_path, recipe, num_seeds=2, arms=few, say=said.append) == results
     assert said[0].startswith("3 of 4 runs are there already")
     assert len(said) == 2
     write_report(results, tmp_path, PROVENANCE)
     assert (tmp_path / "study-synthesis.png").read_bytes()[:4] == b"\x89PNG"
     other = recipe.model_copy(update={"seed": 5})
     with pytest.raises(ValueError, match=r"belongs to another recipe \(it differs in seed: 0 there, 5 here\)"):
-        study(tmp_path, other, num_steps=2, num_seeds=2, arms=few)
+        study(tmp_path, other, num_seeds=2, arms=few)
 
 
 def test_a_recipe_without_sft_and_a_study_too_small_get_one_line(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match=r"recipe tiny has no \[sft\]"):
-        study(tmp_path, recipe.model_copy(update={"sft": None}), num_steps=1, num_seeds=2)
+        study(tmp_path, recipe.model_copy(update={"sft": None}), num_seeds=2)
     for argv, line in (
-        (["--steps", "3", "--seeds", "1"], "--steps 3 --seeds 1: it takes 1 step and 2 seeds at least"),
+        (["--seeds", "1"], "--seeds 1: it takes 2 at least"),
+        (["--sft.step", "3"], "--sft.step"),
         (["--recipe", str(tmp_path / "none.toml")], "none.toml"),
     ):
         assert cli.main(["study", "synthesis", "--out", str(tmp_path), *argv]) == 2
