@@ -123,6 +123,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> bytes:
     """A PNG: a panel for each question; a line through the means, a dot for every seed."""
     by_name = {row["arm"]["name"]: row for row in rows}
     figure, [axes] = sheet(1, len(PANELS))
+    axes[0].set_ylabel("tasks solved, %", fontsize=8, color=QUIET)
     for axis, panel in zip(axes, PANELS, strict=True):
         _draw(axis, panel, by_name)
     return as_png(figure)
