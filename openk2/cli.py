@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         verb(args)
     except KeyboardInterrupt:
-        print("\nopenk2: interrupted; the same command again goes on from the last checkpoint", file=sys.stderr)
+        print("\nopenk2: interrupted; the same command again goes on from there", file=sys.stderr)
         return INTERRUPTED
     except FloatingPointError as error:  # train.step.NonFiniteLossError, which would cost an import of torch
         print(f"openk2: {error}", file=sys.stderr)

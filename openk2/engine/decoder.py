@@ -5,8 +5,9 @@ Shapes as in ``kernels``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, cast
 
 import numpy as np
@@ -31,27 +32,20 @@ _WORTH_A_THREAD = 3_000_000
 
 
 class Decoder:
-    """Computes few tokens of many sequences. Reads weights where they are: those changed in place are seen, replaced ones not."""
+    """Computes few tokens of many sequences.
+
+    Reads weights where they are: those changed in place are seen, those that a module got instead are not.
+    """
 
     def __init__(self, model: Transformer) -> None:
         """``model`` is whole, and one that ``can_compile``."""
-        assert can_compile(model), "the compiled decoder wants contiguous weights of one type on a CPU"
-        assert model.embed_tokens is not None
-        assert model.lm_head is not None
-        assert model.norm is not None
         self._model, self._shape = model, _shape(model)
-        layers = cast(Iterable[Layer], model.layers.values())
-        # Addresses own nothing: the tensors behind them are kept.
-        self._kept = list(model.state_dict(keep_vars=True).values())
-        self._layers_M = np.array([tuple(_addresses(layer)) for layer in layers], dtype=kernels.LAYER)
-        self._embedding_ZD, self._head_ZD = _stored(model.embed_tokens.weight), _stored(model.lm_head.weight)
-        self._norm_D = _stored(model.norm.weight)
-        biases = [router.e_score_correction_bias for router in model.routers()]
-        self._bias_E = _stored(biases[0]) if biases else self._norm_D
+        self._look_at_weights()
         self._work_of_a_token = _multiplications(model.config)
         self._cos_SP = self._sin_SP = np.empty((0, 0), np.float32)
         self._outs_TJD = np.empty((0, model.config.num_experts_per_token + 1, model.config.hidden_size), np.float32)
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_is_for = 0, 0
 
     def step(
         self,
@@ -71,6 +65,9 @@ class Decoder:
             latents_MPGL: the cache.
             chosen_MTJ: receives the experts of each layer.
         """
+        # Addresses own nothing: an assignment to ``.data``, as ``.to()`` makes, frees the numbers behind them.
+        if [tensor.data_ptr() for tensor in self._tensors] != self._seen_at:
+            self._look_at_weights()
         num_tokens, config = len(tokens_T), self._model.config
         wanted_A = np.arange(num_tokens) if wanted_A is None else wanted_A
         cos_SP, sin_SP = self._turns(int(lengths_T.max()))
@@ -83,6 +80,23 @@ class Decoder:
         )  # fmt: skip
         self._together(arguments, num_threads=self._num_threads(num_tokens))
         return torch.from_numpy(logits_AZ)
+
+    def _look_at_weights(self) -> None:
+        """Note where the weights lie. Raises RuntimeError for what the kernels cannot read."""
+        model = self._model
+        if not can_compile(model):
+            raise RuntimeError("the compiled decoder wants contiguous weights, all float32 or all bfloat16, on a CPU")
+        assert model.embed_tokens is not None
+        assert model.lm_head is not None
+        assert model.norm is not None
+        layers = cast(Iterable[Layer], model.layers.values())
+        self._tensors = list(model.state_dict(keep_vars=True).values())
+        self._seen_at = [tensor.data_ptr() for tensor in self._tensors]
+        self._layers_M = np.array([tuple(_addresses(layer)) for layer in layers], dtype=kernels.LAYER)
+        self._embedding_ZD, self._head_ZD = _stored(model.embed_tokens.weight), _stored(model.lm_head.weight)
+        self._norm_D = _stored(model.norm.weight)
+        biases = [router.e_score_correction_bias for router in model.routers()]
+        self._bias_E = _stored(biases[0]) if biases else self._norm_D
 
     def _turns(self, length: int) -> tuple[Floats, Floats]:
         """Cosines and sines of at least the first ``length`` positions, both [S, P]."""
@@ -114,14 +128,26 @@ class Decoder:
                 give_up(meeting)
                 raise
 
-        others = [self._threads().submit(run, thread) for thread in range(1, num_threads)]
-        run(0)
-        for other in others:
-            other.result()
+        others = list[Future[None]]()
+        try:
+            for thread in range(1, num_threads):
+                others.append(self._threads(num_threads - 1).submit(run, thread))
+            run(0)
+            for other in others:
+                other.result()
+        except BaseException:  # Ctrl-C at any moment: those that started must not wait for those that never will
+            give_up(meeting)
+            wait(others)
+            raise
 
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(thread_name_prefix="openk2-decoder")
+    def _threads(self, num_threads: int) -> ThreadPoolExecutor:
+        """A pool in which that many run at once, as those who meet must; a forked process has none of its parent's."""
+        process, size = self._pool_is_for
+        if self._pool is None or process != os.getpid() or size < num_threads:
+            if self._pool is not None and process == os.getpid():
+                self._pool.shutdown()
+            self._pool_is_for = os.getpid(), num_threads
+            self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="openk2-decoder")
         return self._pool
 
 

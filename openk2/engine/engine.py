@@ -143,7 +143,8 @@ class Engine:
             token_ids: the prompt.
             sampling: how to draw.
             top_logprobs: how many of the most probable tokens to tell in each place.
-            experts: tell the experts each token went to; wants ``record_experts``.
+            experts: tell the experts each token went to (None where the prompt fills the context, so that nothing is
+                computed); wants ``record_experts``.
             constraint: a grammar to follow.
 
         Raises:

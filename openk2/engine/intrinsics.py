@@ -196,23 +196,24 @@ def claim(counters: Any, index: int) -> int:
 
 
 @compiled
-def meet(meeting: Any, num_threads: int) -> None:
-    """Wait until every thread has come here, or one has called ``give_up``.
+def meet(meeting: Any, num_threads: int) -> bool:
+    """Wait until every thread has come here. False when one has called ``give_up``: what it should have done is missing.
 
     ``meeting``: int64 [3], zeros at first: who has come, how often all have met, whether somebody gave up.
     """
     if num_threads == 1:
-        return
+        return True
     met = _look(meeting, 1)
     if _add(meeting, 0, 1) == num_threads - 1:
         _add(meeting, 0, -num_threads)
         _add(meeting, 1, 1)
-        return
+        return _look(meeting, 2) == 0
     spins = 0
     while _look(meeting, 1) == met and _look(meeting, 2) == 0:
         spins += 1
         if spins > _SPINS:
             _yield_processor()
+    return _look(meeting, 2) == 0
 
 
 def give_up(meeting: Any) -> None:

@@ -198,8 +198,11 @@ def _attention(
     lengths_T: Any,
     meeting: Any,
     num_threads: int,
-) -> None:
-    """Add MLA(norm(x)) to x; latents go into the cache, and all threads' are there before any is read."""
+) -> bool:
+    """Add MLA(norm(x)) to x; latents go into the cache, and all threads' are there before any is read.
+
+    False when another thread gave up.
+    """
     s = shape
     num_tokens, width, page_tokens = x_TD.shape[0], s.nope + s.rope, latents_PGL.shape[1]
     normed_TD = np.empty_like(x_TD)
@@ -224,9 +227,10 @@ def _attention(
         place_L = latents_PGL[pages_TW[t, position // page_tokens], position % page_tokens]
         for i in range(s.latent + s.rope):
             store(place_L, i, kv_TL[t, i])
-    meet(meeting, num_threads)
+    if not meet(meeting, num_threads):
+        return False
     if not num_tokens:
-        return
+        return True
     kv_HXC = matrix(layer.kv_b, s.heads * (s.nope + s.value), s.latent, like)
     out_THV = np.empty((num_tokens, s.heads, s.value), np.float32)
     attend(
@@ -242,6 +246,7 @@ def _attention(
     out_TO = out_THV.reshape((num_tokens, s.heads * s.value))
     linear(out_TO, matrix(layer.o, s.hidden, s.heads * s.value, like), normed_TD)
     x_TD += normed_TD
+    return True
 
 
 # -- feed-forward -----------------------------------------------------------------------------
@@ -350,11 +355,12 @@ def _mixture(
     number: int,
     meeting: Any,
     num_threads: int,
-) -> None:
+) -> bool:
     """Add MoE(norm(x)) to this thread's tokens, first to last; the threads share out all the experts of all tokens.
 
     ``outs`` has a place for each choice and one more, for the shared expert. What an expert gives lies there until its
-    token's thread adds it up, in the order of the choices: no sum depends on who was faster.
+    token's thread adds it up, in the order of the choices: no sum depends on who was faster. False when another thread
+    gave up.
     """
     s = shape
     num_chosen = chosen_TJ.shape[1]
@@ -362,7 +368,8 @@ def _mixture(
     router_ED, bias_E = matrix(layer.router, s.experts, s.hidden, like), vector(layer.bias, s.experts, like_bias)
     mine = slice(first, last)
     route(normed_TD[mine], router_ED, bias_E, s.groups, s.groups_kept, s.gate_sum, chosen_TJ[mine], gates_TJ[mine])
-    meet(meeting, num_threads)
+    if not meet(meeting, num_threads):
+        return False
     order, starts_E = _by_expert(chosen_TJ, s.experts)
     rows_TD, out_TD = np.empty_like(normed_TD), np.empty_like(normed_TD)
     gate_up = matrix(layer.expert_gate_up, s.experts * 2 * s.expert, s.hidden, like)
@@ -387,7 +394,8 @@ def _mixture(
         for i in range(count):
             choice = order[begin + i]
             outs_TJD[choice // num_chosen, choice % num_chosen] = out_TD[i]
-    meet(meeting, num_threads)
+    if not meet(meeting, num_threads):
+        return False
     for t in range(first, last):
         x = x_TD[t]
         for j in range(num_chosen):
@@ -398,6 +406,7 @@ def _mixture(
             out = outs_TJD[t, num_chosen]
             for d in range(s.hidden):
                 x[d] += out[d]
+    return True
 
 
 # -- the step ---------------------------------------------------------------------------------
@@ -430,6 +439,7 @@ def step(
 ) -> None:
     """One thread's part of a forward pass. ``x`` holds embeddings; ``wanted`` says which tokens' logits to write.
 
+    It ends early when another thread has given up: what that one left undone must not be read, indices least of all.
     ``claims``: int64 [M + 1], zeros. ``normed``, ``gates`` and ``outs`` are room to work in, which threads share.
     """
     # Products take two rows at a time: the same two, whoever takes them.
@@ -439,18 +449,21 @@ def step(
     mine_TD = x_TD[first:last]
     for number in range(layers_M.shape[0]):
         layer = layers_M[number]
-        _attention(
+        going = _attention(
             shape, layer, like, mine_TD, cos_SP, sin_SP, latents_MPGL[number],
             pages_TW[first:last], lengths_T[first:last], meeting, num_threads,
         )  # fmt: skip
-        if layer.router:
-            _mixture(
+        if going and layer.router:
+            going = _mixture(
                 shape, layer, like, like_bias, x_TD, first, last, normed_TD, gates_TJ, chosen_MTJ[number], outs_TJD,
                 claims, number, meeting, num_threads,
             )  # fmt: skip
-        else:
+        elif going:
             _dense(shape, layer, like, mine_TD)
-    meet(meeting, num_threads)
+        if not going:
+            return
+    if not meet(meeting, num_threads):
+        return
     rows_AD = np.empty((wanted_A.shape[0], shape.hidden), np.float32)
     for a in range(wanted_A.shape[0]):
         rows_AD[a] = x_TD[wanted_A[a]]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, overload
 
 from openk2.schema import Message, Observation, Score, Task, Trace
 from openk2.worlds.scenario.conversation import Conversation, Scenario
-from openk2.worlds.scenario.synthesize import SynthesisConfig, scenario_of
+from openk2.worlds.scenario.synthesize import SynthesisConfig, gated, scenario_of
+
+MOST_TRIES = 20
 
 
 class Scenarios(Sequence[Task]):
-    """The tasks of a split, made when asked for."""
+    """The tasks of a split, made when asked for. In place of one that a gate turns away stands a later one, beyond the end."""
 
     def __init__(self, config: SynthesisConfig) -> None:
         self._config = config
@@ -29,7 +32,11 @@ class Scenarios(Sequence[Task]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self._config.split} has {len(self)} tasks, no number {index}")
-        return scenario_of(self._config, index % len(self)).to_task()
+        for candidate in range(index % len(self), MOST_TRIES * len(self), len(self)):
+            scenario = gated(self._config, candidate, partial(scenario_of, self._config, candidate))
+            if isinstance(scenario, Scenario):
+                return scenario.to_task()
+        raise ValueError(f"{self._config.split}: no task number {index}, {MOST_TRIES} were turned away")
 
 
 class ScenarioEnv:
@@ -56,6 +63,8 @@ class ScenarioEnv:
     async def step(self, message: Message) -> Observation:
         """Execute the message's calls; without calls it answers the user, who goes on or has nothing more to say."""
         conversation = self.conversation
+        if conversation.ended:
+            raise RuntimeError("the episode has ended: the user has nothing more to say")
         if message.tool_calls:
             return Observation(conversation.call(message.tool_calls), conversation.scenario.tools)
         said = conversation.answer(message.content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,7 +26,7 @@ async def run_jobs(
     *,
     num_workers: int,
     limit_s: float,
-) -> AsyncIterator[Outcome[Item, Value]]:
+) -> AsyncGenerator[Outcome[Item, Value], None]:
     """Apply ``function`` to every item, at most ``num_workers`` at a time, and yield outcomes as they come.
 
     ``items`` is read lazily, so memory stays flat. A job that raises, or waits beyond ``limit_s`` seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -40,20 +42,30 @@ def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 class Appender:
     """Appends records to a file, one whole line per system call, so that a killed process tears one line at most.
 
-    Opening mends what an earlier kill left: a torn last line is reported and cut off.
+    Opening mends what an earlier kill left: a torn last line is reported and cut off. Raises ValueError where another
+    process has the file open in this way.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _mend(path)
+        self._path = path
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise ValueError(
+                f"{path}: another run is writing this file; wait for it, or choose another folder"
+            ) from None
+        _mend(path)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record. Raises OSError when the disk takes no whole line."""
         line = (dump(record) + "\n").encode()
         written = os.write(self._handle, line)
         if written != len(line):
-            raise OSError(f"wrote {written} of {len(line)} bytes")
+            told = f"no room for a line of {len(line)} bytes, {written} were written"
+            raise OSError(errno.ENOSPC, told, str(self._path))
 
     def close(self) -> None:
         """Flush to the disk and close."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -66,7 +68,9 @@ def _workers(where: Where, num_workers: int | None) -> Iterator[tuple[Callable[.
         return
     count = num_workers or os.cpu_count() or 1
     others = set(active_children())
-    pool: Executor = ProcessPoolExecutor(count, get_context("spawn"))
+    pool: Executor = ProcessPoolExecutor(
+        count, get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
+    )
     try:
         yield pool.submit, count
     except BaseException:
@@ -75,6 +79,17 @@ def _workers(where: Where, num_workers: int | None) -> Iterator[tuple[Callable[.
             worker.terminate()  # it may be in the middle of an item that never ends
         raise
     pool.shutdown()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed would wait for work forever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ray() -> Any:

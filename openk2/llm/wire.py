@@ -68,6 +68,7 @@ def _read_message(data: Mapping[str, Any], *, cut_short: bool) -> Message:
     content = data.get("content") or ""
     if not isinstance(content, str):
         raise ValueError("the content is no text")
+    content = _mended(content)
     written = data.get("tool_calls") or []
     calls = [
         _read_call(call, cut_short=cut_short and number == len(written)) for number, call in enumerate(written, start=1)
@@ -80,7 +81,13 @@ def _read_call(data: Mapping[str, Any], *, cut_short: bool) -> ToolCall:
     name, arguments = data["function"]["name"], data["function"]["arguments"]
     if not (isinstance(data["id"], str) and isinstance(name, str) and isinstance(arguments, str)):
         raise ValueError("a tool call's id, name and arguments are texts")
-    return ToolCall(data["id"], name, arguments, _what_is_wrong(arguments, cut_short=cut_short))
+    arguments = _mended(arguments)
+    return ToolCall(_mended(data["id"]), _mended(name), arguments, _what_is_wrong(arguments, cut_short=cut_short))
+
+
+def _mended(text: str) -> str:
+    """Lone surrogates, which JSON can smuggle in and no file takes, become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _what_is_wrong(arguments: str, *, cut_short: bool) -> CallError | None:

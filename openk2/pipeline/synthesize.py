@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from openk2.data.export.write import write_twin
 from openk2.jobs.funnel import Funnel
 from openk2.recipe import files
 from openk2.recipe.check import check
@@ -22,7 +24,10 @@ def load(path: Path, flags: list[str]) -> SynthesisConfig:
 
 
 def synthesize(config: SynthesisConfig, folder: Path) -> Funnel:
-    """Write the trajectories, with progress, or go on where an earlier run stopped; print where records went."""
+    """Write the trajectories, with progress, or go on where an earlier run stopped; print where records went.
+
+    The dataset's card and its parquet files lie beside them in the end.
+    """
     console = Console()
     kept = folder / scenarios.KEPT
     if kept.exists():
@@ -35,10 +40,22 @@ def synthesize(config: SynthesisConfig, folder: Path) -> Funnel:
             told = f"{now.kept} kept, {now.rejected} rejected, {now.per_second:.0f}/s"
             progress.update(task, completed=now.tasks, told=told)
 
-        funnel = scenarios.synthesize(config, folder, show)
+        funnel = _writer(config)(config, folder, show)
     console.print(_table(funnel))
     console.print(f"trajectories: {kept}")
+    console.print(write_twin(folder, config.name, config.license), soft_wrap=True)
     return funnel
+
+
+def _writer(config: SynthesisConfig) -> Callable[[SynthesisConfig, Path, Callable[[scenarios.Progress], None]], Funnel]:
+    """The scripted run, or the one that asks a chat endpoint."""
+    if config.endpoint is None:
+        return scenarios.synthesize
+    try:
+        from openk2.worlds.endpoint.synthesize import synthesize
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    return synthesize
 
 
 def _table(funnel: Funnel) -> Table:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # a spec is checked where it is read, so the spec imports thi
     from openk2.worlds.spec import App, Condition, Entity, Field, Tool
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+MOST_FIELDS = 200
 RESERVED = frozenset({"key", "source", "target", "amount"})  # roles of parameters, so no names of fields
 FIELD_TYPES = ("code", "name", "word", "email", "date", "time", "amount", "enum", "ref")
 RANGED = ("amount", "date", "time")  # what sorts as people would sort it
@@ -50,6 +51,8 @@ def check(app: App) -> None:
 def _check_entity(app: App, entity: Entity) -> None:
     where = f"{app.name}.{entity.name}"
     _distinct(where, [field.name for field in entity.fields])
+    if len(entity.fields) > MOST_FIELDS:
+        raise ValueError(f"{where}: {len(entity.fields)} fields, at most {MOST_FIELDS} can be")
     if not entity.fields or entity.fields[0].type != "code":
         raise ValueError(f"{where}: the first field is the key and has type code")
     for field in entity.fields:
@@ -190,7 +193,8 @@ def _check_filled(where: str, app: App, entity: Entity, tool: Tool) -> None:
 def _check_filters(where: str, entity: Entity, tool: Tool) -> None:
     """Search and aggregate: any fields but the key, numbers, dates and times also by range."""
     roles = [param.role for param in tool.params]
-    if not roles or len(set(roles)) != len(roles):
+    filters = [role for role in roles if role != "limit" or tool.op != "search"]
+    if not filters or len(set(roles)) != len(roles):
         raise ValueError(f"{where}: {tool.op} takes distinct filters, got {sorted(roles)}")
     for name, comparison in map(split_role, roles):
         if name == "limit" and tool.op == "search":

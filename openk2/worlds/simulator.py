@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
@@ -14,6 +15,7 @@ from openk2.worlds.state import Rows, State
 from openk2.worlds.tools import compile_tools, execute
 
 FAULT = "temporary failure, retry"
+MOST_NESTED = 32  # levels of a call's arguments
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -30,6 +32,11 @@ class Called:
     def failed(self) -> bool:
         """True when the tool turned the call down."""
         return "error" in self.result
+
+    @property
+    def touched(self) -> set[tuple[str, str]]:
+        """The records it changed, for worlds that note them: entity and key."""
+        return set()
 
     def to_json(self) -> JSON:
         """Plain JSON."""
@@ -102,4 +109,18 @@ def parse_arguments(call: ToolCall) -> tuple[JSON | None, str | None]:
         return None, f"malformed call: {CallError.BAD_JSON.value}"
     if not isinstance(arguments, dict):
         return None, f"malformed call: {CallError.NOT_AN_OBJECT.value}"
+    if not _can_be_kept(arguments):
+        return None, f"malformed call: {CallError.BAD_JSON.value}"
     return arguments, None
+
+
+def _can_be_kept(value: Any, depth: int = 0) -> bool:
+    """Whether anybody reads it again once it is written: no NaN, no lone surrogate, no endless nesting."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict | list):
+        inside = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        return depth < MOST_NESTED and all(_can_be_kept(item, depth + 1) for item in inside)
+    return True

@@ -183,9 +183,9 @@ class App:
             entities = tuple(Entity(e["name"], tuple(_field(f) for f in e["fields"])) for e in data["entities"])
             tools = tuple(_tool(tool) for tool in data["tools"])
             app = cls(data["name"], entities, tools, data.get("strict", False))
-        except (KeyError, TypeError) as error:
+            check(app)
+        except (KeyError, TypeError, AttributeError) as error:  # a value of another type than it should have
             raise ValueError(f"app {data.get('name')!r}: {error}") from error
-        check(app)
         return app
 
 

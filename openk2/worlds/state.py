@@ -17,33 +17,51 @@ canonical = json.JSONEncoder(sort_keys=True).encode
 MEASURES = {"count": "COUNT", "sum": "SUM", "mean": "AVG", "min": "MIN", "max": "MAX"}
 
 
-class State:
-    """Tables of one episode of ``app``. ``fresh`` lists, per entity, the keys that new records will take.
+class Tables:
+    """Databases that hold the same rows: each is lent to one state at a time, and rolled back when that is done with it.
 
-    An ``image`` of the same rows, which an earlier state gave, spares making the tables again.
+    To make tables costs more than most calls: what is played many times is filled once.
     """
 
-    def __init__(
-        self, app: App, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]], image: bytes | None = None
-    ) -> None:
-        self.app = app
-        self._database = sqlite3.connect(":memory:", isolation_level=None)
-        if image is not None:
-            self._database.deserialize(image)
-            self._fresh = {name: list(keys) for name, keys in fresh.items()}
-        self._database.execute("BEGIN")  # one transaction for the episode: no commit per statement
-        if image is not None:
-            return
-        for entity in app.entities:
-            columns = ", ".join(f'"{f.name}" {"INTEGER" if f.is_number else "TEXT"} NOT NULL' for f in entity.fields)
-            self._database.execute(
-                f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}")) WITHOUT ROWID'
-            )
-        self._fill(rows, fresh)
+    def __init__(self, app: App, rows: Mapping[str, list[JSON]]) -> None:
+        self._app, self._rows = app, rows
+        self._idle: list[sqlite3.Connection] = []
 
-    def _fill(self, rows: Mapping[str, list[JSON]], fresh: Mapping[str, list[str]]) -> None:
-        for entity in self.app.entities:
-            self._insert(entity, rows.get(entity.name, ()))
+    def take(self) -> sqlite3.Connection:
+        """A database within a transaction, the rows as they are at the start."""
+        database = self._idle.pop() if self._idle else self._fill()
+        database.execute("BEGIN")
+        return database
+
+    def give_back(self, database: sqlite3.Connection) -> None:
+        """Forget what the state did."""
+        database.execute("ROLLBACK")
+        self._idle.append(database)
+
+    def _fill(self) -> sqlite3.Connection:
+        # States live in one thread at a time, not always in the same.
+        database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        database.execute("BEGIN")
+        for entity in self._app.entities:
+            columns = ", ".join(f'"{f.name}" {"INTEGER" if f.is_number else "TEXT"} NOT NULL' for f in entity.fields)
+            database.execute(f'CREATE TABLE "{entity.name}" ({columns}, PRIMARY KEY ("{entity.key}")) WITHOUT ROWID')
+            _insert(database, entity, self._rows.get(entity.name, ()))
+        database.execute("COMMIT")
+        return database
+
+    def __del__(self) -> None:
+        """Free the databases."""
+        for database in self._idle:
+            database.close()
+
+
+class State:
+    """Tables of one episode of ``app``. ``fresh`` lists, per entity, the keys that new records will take."""
+
+    def __init__(self, app: App, rows: Mapping[str, list[JSON]] | Tables, fresh: Mapping[str, list[str]]) -> None:
+        self.app = app
+        self._tables = rows if isinstance(rows, Tables) else Tables(app, rows)
+        self._database = self._tables.take()  # in one transaction: no commit per statement
         self._fresh = {name: list(keys) for name, keys in fresh.items()}
 
     def get(self, entity: Entity, key: str) -> JSON | None:
@@ -63,12 +81,7 @@ class State:
 
     def insert(self, entity: Entity, row: JSON) -> None:
         """Add a record that has every field."""
-        self._insert(entity, [row])
-
-    def _insert(self, entity: Entity, rows: Iterable[JSON]) -> None:
-        marks = ", ".join("?" * len(entity.fields))
-        values = ([row[field.name] for field in entity.fields] for row in rows)
-        self._database.executemany(f'INSERT INTO "{entity.name}" VALUES ({marks})', values)
+        _insert(self._database, entity, [row])
 
     def update(self, entity: Entity, key: str, field: str, value: str | int) -> None:
         """Write one field of a record."""
@@ -124,11 +137,6 @@ class State:
         cursor = self._database.execute(f'SELECT * FROM "{entity.name}" ORDER BY "{entity.key}"')
         return {row[0]: dict(zip(names, row, strict=True)) for row in cursor}
 
-    def image(self) -> bytes:
-        """What makes the same tables in no time. Ends the episode's transaction: for states that are made for this."""
-        self._database.execute("COMMIT")
-        return self._database.serialize()
-
     def hash(self) -> str:
         """Hash of the sorted logical rows: equal states hash alike whatever their history."""
         return hashlib.sha256(canonical(self.rows()).encode()).hexdigest()
@@ -142,11 +150,18 @@ class State:
         """Go back to a snapshot of the same app."""
         for entity in self.app.entities:
             self._database.execute(f'DELETE FROM "{entity.name}"')
-        self._fill(snapshot["rows"], snapshot["fresh"])
+            _insert(self._database, entity, snapshot["rows"].get(entity.name, ()))
+        self._fresh = {name: list(keys) for name, keys in snapshot["fresh"].items()}
 
     def close(self) -> None:
-        """Free the database."""
-        self._database.close()
+        """Give the database back."""
+        self._tables.give_back(self._database)
+
+
+def _insert(database: sqlite3.Connection, entity: Entity, rows: Iterable[JSON]) -> None:
+    marks = ", ".join("?" * len(entity.fields))
+    values = ([row[field.name] for field in entity.fields] for row in rows)
+    database.executemany(f'INSERT INTO "{entity.name}" VALUES ({marks})', values)
 
 
 def _where(filters: Sequence[Filter]) -> tuple[str, tuple[Any, ...]]:

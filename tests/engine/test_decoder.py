@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,6 +172,67 @@ def test_a_thread_that_fails_keeps_none_waiting(fails: int, monkeypatch: pytest.
     four = np.ones(4, np.int64)
     with pytest.raises(RuntimeError, match="a thread's end"):
         decoder.step(four, four, np.arange(4)[:, None], torch.zeros(3, 4, 8, 20), np.zeros((3, 4, 2), np.int64))
+
+
+def _step(decoder: Decoder) -> torch.Tensor:
+    """Four tokens, each the first of its sequence."""
+    tokens, ones = np.arange(4), np.ones(4, np.int64)
+    return decoder.step(tokens, ones, np.arange(4)[:, None], torch.zeros(3, 4, 8, 20), np.zeros((3, 4, 2), np.int64))
+
+
+@torch.no_grad()
+def test_more_threads_than_cores_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(Transformer(MODEL).initialize(0).eval())
+    alone = _step(decoder)
+    for num_threads in (2, 40, 3):
+        monkeypatch.setattr(decoder, "_num_threads", lambda _, num=num_threads: num)
+        assert torch.equal(_step(decoder), alone)
+
+
+@torch.no_grad()
+def test_weights_that_moved_are_found() -> None:
+    model, other = Transformer(MODEL).initialize(0).eval(), Transformer(MODEL).initialize(1).eval()
+    decoder, expected = Decoder(model), _step(Decoder(other))
+    assert not torch.equal(_step(decoder), expected)
+    for mine, new in zip(model.parameters(), other.parameters(), strict=True):
+        mine.data = new.clone()
+    assert torch.equal(_step(decoder), expected)
+    model.double()
+    with pytest.raises(RuntimeError, match="float32 or all bfloat16"):
+        _step(decoder)
+
+
+@torch.no_grad()
+def test_an_interrupt_between_two_threads_keeps_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(Transformer(MODEL).initialize(0).eval())
+    monkeypatch.setattr(decoder, "_num_threads", lambda _: 3)
+    expected, pool = _step(decoder), decoder._threads(2)
+    submit, started = pool.submit, list[int]()
+
+    def interrupted(run: Any, thread: int) -> Any:
+        if started:
+            raise KeyboardInterrupt
+        started.append(thread)
+        return submit(run, thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _step(decoder)
+    assert torch.equal(_step(decoder), expected)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_starts_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(Transformer(MODEL).initialize(0).eval())
+    monkeypatch.setattr(decoder, "_num_threads", lambda _: 2)
+    expected = _step(decoder)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if torch.equal(_step(decoder), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=50))

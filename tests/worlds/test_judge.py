@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openk2.schema import Rubric, RubricItem
-from openk2.worlds.judge import judge, mentions
+from openk2.worlds.judge import judge, mentions, strays
 from openk2.worlds.simulator import Called
 
 BEFORE = {
@@ -106,3 +106,23 @@ def test_mentions_takes_any_text(text, value):
 def test_an_item_for_a_judging_model_is_refused_here():
     with pytest.raises(ValueError, match="'kind'"):
         judge(Rubric((RubricItem("kind", "judged", {}),)), {}, {}, [], "")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It is in progress.", "in_progress"),
+        ("The mean is 12.50.", 12.5),
+        ("It sums up to 2,577.", 2577),
+        ("K\u2011481 it is", "K-481"),
+    ],
+)
+def test_usual_ways_to_write_a_value(text: str, value: str | float) -> None:
+    assert mentions(text, value)
+
+
+def test_a_list_of_all_there_is_is_no_answer() -> None:
+    keys = {f"K-{i}" for i in range(20)}
+    assert strays("K-1 and K-2, 7 in all", {"K-1"}, keys) == {"K-2", "7"}
+    assert len(strays(" ".join(map(str, range(50))), (), keys)) == 50
+    assert len(strays(",".join(map(str, range(50))), (), keys)) == 50

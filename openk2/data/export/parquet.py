@@ -19,7 +19,7 @@ from openk2.schema import JSON
 ROWS_PER_GROUP = 500  # a reader who wants one row decodes a group
 _TEXT = ("id", "split", "kind", "stage", "reason")
 _LISTS = ("messages", "tools", "calls")
-_OBJECTS = ("rubric", "score", "agent", "user", "state", "provenance")
+_OBJECTS = ("rubric", "score", "agent", "user", "state", "provenance", "task")
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXT),

@@ -65,6 +65,25 @@ def write_export(path: Path, out: Path, form: str) -> str:
     return f"{out}: {census.by_split.total()} trajectories as {form}, {_counts(census)}"
 
 
+def write_twin(folder: Path, name: str, licence: str) -> str:
+    """Parquet files of a folder's trajectories (in ``parquet``) and the card (``README.md``), beside the records.
+
+    Made anew each time. ``licence`` is stated where no record states one. Returns a line on what was written.
+    """
+    beside, twin = folder / f".parquet.{os.getpid()}.part", folder / "parquet"
+    beside.mkdir()
+    try:
+        census, files = _write_files(folder, beside, "parquet")
+        census.licences = census.licences or {licence}
+        shutil.rmtree(twin, ignore_errors=True)
+        beside.rename(twin)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    files = {split: f"{twin.name}/{file}" for split, file in files.items()}
+    write_text(folder / "README.md", card(name, census, files, read_json(folder / "funnel.json")))
+    return f"{folder / 'README.md'}: the dataset's card; {twin}: the same as parquet, {_counts(census)}"
+
+
 def _write_files(path: Path, folder: Path, form: str) -> tuple[Census, dict[str, str]]:
     census, files, writers = Census(), dict[str, str](), dict[str, Writer]()
     convert = CONVERTERS.get(form)

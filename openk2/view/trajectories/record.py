@@ -79,20 +79,21 @@ class Change(_Part):
 
     entity: str
     key: str
-    field: str
+    field: str | None = None  # None: the whole record came or went
     app: str | None = None
     before: Any = None
     after: Any = None
 
 
 class Called(_Part):
-    """A call as it was executed. ``fault`` names an injected failure."""
+    """A call as it was executed. ``fault`` names an injected failure; ``by`` says whether agent or user made it."""
 
     name: str
     arguments: Any = None
     result: Any = None
     fault: str | None = None
     changes: tuple[Change, ...] = ()
+    by: str = "agent"
 
 
 class Trajectory(_Part):

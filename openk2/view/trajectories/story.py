@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from openk2.jobs import jsonl
 from openk2.schema import JSON
 from openk2.view.json_text import pretty_json
 from openk2.view.trajectories.record import Called, Item, Message, ToolCall, Trajectory
@@ -61,8 +62,16 @@ def _turns(trajectory: Trajectory) -> tuple[list[JSON], list[Called]]:
             # The log is in order of the turns; a call that was never executed leaves its place to the next.
             called = executed.pop(0) if executed and executed[0].name == call.function.name else None
             shown.append(_call(call, results.get(call.id), called))
+        if message.role == "user" and executed and _told(executed[0], message):
+            acted = executed.pop(0)
+            shown.append(_executed(acted) | {"name": acted.name})
         turns.append({"role": message.role, "content": message.content or "", "calls": shown})
     return turns, executed
+
+
+def _told(called: Called, message: Message) -> bool:
+    """Whether this is the message in which a user who acted tells what the tool showed."""
+    return called.by == "user" and jsonl.dump(called.result) in (message.content or "")
 
 
 def _call(call: ToolCall, result: Message | None, called: Called | None) -> JSON:
@@ -80,9 +89,9 @@ def _executed(called: Called) -> JSON:
         "changes": [
             {
                 "record": " ".join(part for part in (change.app, change.entity, change.key) if part),
-                "field": change.field,
+                "field": change.field or "whole record",
                 "before": _laid_out(change.before),
-                "after": _laid_out(change.after),
+                "after": _laid_out(change.after) or ("gone" if change.field is None else None),
             }
             for change in called.changes
         ],

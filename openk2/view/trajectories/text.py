@@ -15,8 +15,8 @@ from openk2.view.trajectories.record import Trajectory
 from openk2.view.trajectories.story import story
 
 MARKS = {"passed": "bold green", "failed": "bold red", "rejected": "bold red", "not judged": "yellow"}
-# What moves a cursor or rings a bell is shown, not obeyed; half a surrogate pair cannot be printed.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# What moves a cursor, rings a bell or turns the direction is shown, not obeyed; half a surrogate pair cannot be printed.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:

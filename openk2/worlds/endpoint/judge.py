@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pydantic import BaseModel
 
 from openk2.llm.endpoint import Endpoint
 from openk2.llm.structured import Form, structured
-from openk2.schema import Message, Rubric, RubricItem, Sampling, Score
+from openk2.schema import JSON, Message, Rubric, RubricItem, Sampling, Score
 from openk2.stats import Estimate, wilson
 from openk2.worlds.endpoint.quote import RULE, quoted
 from openk2.worlds.judge import judge
@@ -55,18 +55,25 @@ class EndpointJudge:
         return verdict is not None and verdict.holds
 
     async def score(
-        self, rubric: Rubric, before: Rows, after: Rows, log: Sequence[Called], episode: Sequence[Message]
+        self,
+        rubric: Rubric,
+        before: Rows,
+        after: Rows,
+        log: Sequence[Called],
+        episode: Sequence[Message],
+        answers: Sequence[str] | None = None,
     ) -> Score:
         """The whole rubric: what a program checks by ``worlds.judge``, ``judged`` items by the model.
 
-        1 exactly when every item holds. Where the programmatic part is worth 0, the whole is, and no model is asked.
+        ``answers`` are those of several turns; None where the last message is the only one. 1 exactly when every item holds. Where the programmatic part is worth 0, the whole is, and no model is asked.
         Raises ValueError for a judged item without a statement.
         """
         hard = Rubric(tuple(item for item in rubric.items if item.check != "judged"))
         soft = [item for item in rubric.items if item.check == "judged"]
         statements = [_statement(item) for item in soft]
-        answer = episode[-1].content if episode and episode[-1].role == "assistant" else ""
-        firm = judge(hard, before, after, log, answer)
+        if answers is None:
+            answers = [episode[-1].content if episode and episode[-1].role == "assistant" else ""]
+        firm = judge(hard, before, after, log, answers)
         if firm.total == 0.0:
             return Score(0.0, firm.parts | {item.name: 0.0 for item in soft})
         held = await asyncio.gather(*(self.holds(statement, episode) for statement in statements))
@@ -106,6 +113,10 @@ class Calibration:
     false_accept: Estimate | None
     false_reject: Estimate | None
     num_unparsable: int
+
+    def to_json(self) -> JSON:
+        """Plain JSON."""
+        return asdict(self)
 
 
 async def calibration(judging: EndpointJudge, labelled: Sequence[Labelled]) -> Calibration:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from openk2.worlds.evolve.lexicon import categories
 
 
 class EvolveConfig(BaseModel):
@@ -14,3 +16,11 @@ class EvolveConfig(BaseModel):
     categories: tuple[str, ...] = ()  # empty: all of the lexicon
     num_applications: int = Field(10, ge=1)  # of each category, at most
     num_entities: int = Field(7, ge=5, le=20)  # of each application: one of every kind and more
+
+    @field_validator("categories")
+    @classmethod
+    def _are_known(cls, named: tuple[str, ...]) -> tuple[str, ...]:
+        known = list(categories())
+        if unknown := [name for name in named if name not in known]:
+            raise ValueError(f"there is no category {unknown[0]!r}; there are {', '.join(known)}")
+        return named

@@ -99,11 +99,13 @@ def _picture(tools: Sequence[Labelled], plane_N2: Floats) -> bytes:
     axis.set_title(f"{len(tools) - num_real:,} evolved tools{real} by their words (t-SNE)", **TITLE)
     labels = np.array([tool.category for tool in tools])
     is_real = np.array([tool.is_real for tool in tools])
-    for category, colour in zip(sorted(set(labels)), cycle(_colours()), strict=False):
+    categories = sorted(set(labels))
+    for category, colour in zip(categories, cycle(_colours()), strict=False):
         ours, theirs = plane_N2[(labels == category) & ~is_real], plane_N2[(labels == category) & is_real]
         axis.scatter(ours[:, 0], ours[:, 1], s=4, color=colour, linewidths=0, label=category)
         axis.scatter(theirs[:, 0], theirs[:, 1], s=16, color=colour, edgecolors=INK, linewidths=0.7)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8, labelcolor=INK, markerscale=4)
+    size = min(8.0, 300 / len(categories))  # as large as lets all of them in
+    figure.legend(loc="outside right center", frameon=False, fontsize=size, labelcolor=INK, markerscale=size / 2)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

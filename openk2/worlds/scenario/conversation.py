@@ -11,6 +11,7 @@ from openk2.schema import JSON, Message, Rubric, Score, Task, ToolCall, ToolSpec
 from openk2.worlds.judge import judge
 from openk2.worlds.scenario.agent import Agent
 from openk2.worlds.scenario.faults import FaultRates
+from openk2.worlds.scenario.hands import heard, reply
 from openk2.worlds.scenario.script import Turn
 from openk2.worlds.scenario.user import User
 from openk2.worlds.scenario.world import Stage, World, hash_of
@@ -22,7 +23,7 @@ FAMILY = "scenario"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A long task. ``names``: what the agent calls a tool, to its app and its name there."""
+    """A long task. ``names``: what a tool is called here, to its app and its name there; ``held``: those the user has."""
 
     id: str
     kind: str
@@ -34,6 +35,7 @@ class Scenario:
     turns: tuple[Turn, ...]
     rubric: Rubric
     tags: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
     @property
     def num_calls(self) -> int:
@@ -43,6 +45,15 @@ class Scenario:
     @cached_property
     def tools(self) -> list[ToolSpec]:
         """The tools as the agent sees them."""
+        return [spec for spec in self._specs if spec.name not in self.held]
+
+    @cached_property
+    def hands(self) -> list[ToolSpec]:
+        """The tools on the user's side."""
+        return [spec for spec in self._specs if spec.name in self.held]
+
+    @cached_property
+    def _specs(self) -> list[ToolSpec]:
         apps = {stage.app.name: stage.app for stage in self.stages}
         specs = []
         for name, (app, tool_name) in self.names.items():
@@ -65,7 +76,7 @@ class Scenario:
             "agent": self.agent.to_json(),
             "user": self.user.to_json(),
             "turns": [turn.to_json() for turn in self.turns],
-        }
+        } | ({"held": list(self.held)} if self.held else {})
         return Task(self.id, FAMILY, self.kind, self.split, payload, self.rubric, self.tags, float(self.num_calls))
 
     @classmethod
@@ -78,17 +89,21 @@ class Scenario:
         return cls(
             task.id, task.kind, task.split, tuple(Stage.from_json(stage) for stage in payload["stages"]),
             {name: (app, tool) for name, (app, tool) in payload["names"].items()}, agent, User(**payload["user"]),
-            tuple(Turn(**turn) for turn in payload["turns"]), rubric, task.tags,
+            tuple(Turn(**turn) for turn in payload["turns"]), rubric, task.tags, tuple(payload.get("held", ())),
         )  # fmt: skip
 
 
 class Conversation:
-    """One episode of a scenario. The user speaks the next turn when the agent has answered the last."""
+    """One episode of a scenario. The user speaks the next turn when the agent has answered the last.
+
+    Words that ask the user to use a tool of theirs are no answer: the user does so and tells what it shows.
+    """
 
     def __init__(self, scenario: Scenario, seed: int, rates: FaultRates) -> None:
-        self.scenario = scenario
-        self.world = World(scenario.stages, scenario.names, seed, rates)
+        self.scenario, self.seed = scenario, seed
+        self.world = World(scenario.stages, scenario.names, seed, rates, scenario.held)
         self.answers: list[str] = []
+        self._heard: list[int] = []  # calls before each answer
 
     @property
     def ended(self) -> bool:
@@ -105,22 +120,25 @@ class Conversation:
 
     def answer(self, text: str) -> list[Message]:
         """Take the agent's answer; what the user says to it, nothing at the end."""
+        if (asked := heard(text, self.scenario.hands)) is not None:
+            return [Message("user", reply(self.world.run(asked, by="user"), len(self.world.log)))]
         self.answers.append(text)
+        self._heard.append(len(self.world.log))
         return [] if self.ended else [Message("user", self.scenario.turns[len(self.answers)].say)]
 
     def score(self, rows: Rows | None = None) -> Score:
         """The rubric against records (those now, if they are at hand), log and answers."""
         now = self.world.look() if rows is None else rows
-        return judge(self.scenario.rubric, self.world.initial, now, self.world.log, self.answers)
+        return judge(self.scenario.rubric, self.world.initial, now, self.world.log, self.answers, self._heard)
 
     def snapshot(self) -> JSON:
         """The whole episode, as plain JSON."""
-        return {"world": self.world.snapshot(), "answers": list(self.answers)}
+        return {"world": self.world.snapshot(), "answers": list(self.answers), "heard": list(self._heard)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot of the same scenario."""
         self.world.restore(snapshot["world"])
-        self.answers = list(snapshot["answers"])
+        self.answers, self._heard = list(snapshot["answers"]), list(snapshot["heard"])
 
     def close(self) -> None:
         """Free the world."""

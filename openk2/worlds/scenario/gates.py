@@ -20,7 +20,8 @@ def failed_gate(scenario: Scenario) -> str | None:
 
     ``null``: doing nothing earns something. ``prefix``: a part of the plan passes, even with every answer, or the whole plan
     without answers. ``oracle``: the plan with its answers does not pass. ``replay``: the same calls end in another state or
-    other results. ``random``: random calls pass, even with every answer.
+    other results. ``random``: random calls pass, even with every answer. ``alone``: where the user holds tools, the agent passes
+    without them, making every call itself.
     """
     answers = [turn.answer for turn in scenario.turns]
     plan = [ToolCall("", step["tool"], encode(step["arguments"])) for turn in scenario.turns for step in turn.calls]
@@ -30,13 +31,16 @@ def failed_gate(scenario: Scenario) -> str | None:
         def passed(told: list[str]) -> bool:
             return passes(scenario.rubric, world.initial, world.look(), world.log, told)
 
+        def run(call: ToolCall) -> None:
+            world.run(call, "user" if call.name in scenario.held else "agent")
+
         start = world.snapshot()
         if judge(scenario.rubric, world.initial, world.initial, [], []).total > 0:
             return "null"
         for call in plan:
             if passed(answers):
                 return "prefix"
-            world.run(call)
+            run(call)
         if passed([]):
             return "prefix"
         if not passed(answers):
@@ -44,9 +48,15 @@ def failed_gate(scenario: Scenario) -> str | None:
         end, log = world.rows(), world.log
         world.restore(start)
         for call in plan:
-            world.run(call)
+            run(call)
         if world.rows() != end or world.log != log:
             return "replay"
+        if scenario.held:
+            world.restore(start)
+            for call in plan:
+                world.run(call)
+            if passed(answers):
+                return "alone"
         world.restore(start)
         rng = Random(f"random/{scenario.id}")
         for _ in range(RANDOM_CALLS):

@@ -208,8 +208,9 @@ def refused(draft: Records, tools: Tools) -> Goal:
     state = draft.rng.choice([value for value in column.values if value not in allowed])
     key = draft.row(entity, **{column.name: state})[entity.key]
     yield Ask(f"Please {say_act(tool, draft.rng, {'what': f'{entity.label} {key}'})}.")
-    yield Call(tool, {"key": key})
-    others = tuple(value for value in column.values if value != state)
+    yield Call(tool, {"key": key}, ends="refused")
+    # Which state it would have to be in, or is asked for, may be said as well.
+    others = tuple(value for value in column.values if value not in (state, tool.target, *allowed))
     yield Tell(f"That is not allowed: the {column.label} of {key} is {state}.", (Fact(state, without=others),))
 
 
@@ -239,7 +240,7 @@ def remove(draft: Records, tools: Tools) -> Goal:
     entity = draft.entity(tool)
     key = draft.ready(tool)[entity.key]
     yield Ask(f"Please {tool.verb or 'remove'} {entity.label} {key}.")
-    result = yield Call(tool, {"key": key})
+    result = yield Call(tool, {"key": key}, ends="either way")
     if "error" in result:  # something still points to it
         yield Tell(f"{entity.label.capitalize()} {key} has to stay: {result['error']}.", (Fact(result["error"]),))
     else:
@@ -289,7 +290,7 @@ def aggregate(draft: Records, tools: Tools) -> Goal:
     )
     yield Ask(f"What is the {what} with {words}?")
     result = yield Call(tool, roles)
-    value = str(result[tool.measure])
+    value = result[tool.measure]
     yield Tell(f"The {what} with {words} is {value}.", (Fact(value),))
 
 
@@ -304,7 +305,7 @@ def for_each(draft: Records, tools: Tools) -> Goal:
     result = yield Call(searching, roles, needed=True)
     done = []
     for row in result["records"]:
-        answer = yield Call(tool, {"key": row[entity.key]})
+        answer = yield Call(tool, {"key": row[entity.key]}, ends="either way")
         if "error" not in answer:
             done.append(row[entity.key])
     yield Tell(f"Done for {', '.join(done) or 'none'}.", tuple(Fact(key) for key in done))

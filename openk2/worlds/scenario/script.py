@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from openk2.schema import JSON
 from openk2.worlds.scenario.records import Records
@@ -25,11 +25,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The agent calls a tool. ``needed``: an episode without this call has not succeeded, whatever it says."""
+    """The agent calls a tool. ``needed``: an episode without this call has not succeeded, whatever it says.
+
+    ``ends``: what the goal counts on. Several goals share the records, so one may spoil another.
+    """
 
     tool: Tool
     roles: Mapping[str, Any]
     needed: bool = False
+    ends: Literal["well", "refused", "either way"] = "well"
 
     @property
     def arguments(self) -> JSON:
@@ -41,7 +45,7 @@ class Call:
 class Fact:
     """A value that an answer must name; ``grounded``: after a tool has shown it. Naming one of ``without`` spoils it."""
 
-    value: str | int
+    value: str | int | float
     grounded: bool = True
     without: tuple[str | int, ...] = ()
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from openk2.jobs import jsonl
 from openk2.jobs.atomic import read_json, write_json
 from openk2.jobs.funnel import Funnel
 from openk2.jobs.ordered import Where, ordered_map
 from openk2.schema import JSON
+from openk2.worlds.endpoint.config import SynthesisEndpoint
 from openk2.worlds.evolve.author import AppId, ScriptedAuthor, app_ids
 from openk2.worlds.evolve.config import EvolveConfig
 from openk2.worlds.scenario.conversation import Scenario
@@ -33,6 +35,8 @@ STAGES = ("task", "gates", "judge")
 KEPT, REJECTED, FUNNEL = "trajectories.jsonl", "rejects.jsonl", "funnel.json"
 _CHUNK = 20  # tasks a worker takes at a time
 _LIMIT_S = 120.0  # for one chunk
+# Who does the work, and how much there is of it, changes no record.
+_OUTSIDE = {"executor", "num_workers", "num_tasks", "license"}
 
 
 class SynthesisConfig(BaseModel):
@@ -40,16 +44,22 @@ class SynthesisConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("synthesis", description="Name of the run; its files go to runs/NAME.")
+    name: str = Field("synthesis", pattern=r"^\w[\w.-]*$", description="Name of the run; its files go to runs/NAME.")
     evolve: EvolveConfig = Field(EvolveConfig(), description="The apps.")
     scenario: ScenarioConfig = Field(ScenarioConfig(), description="The tasks over them.")
     faults: FaultRates = Field(FaultRates(), description="How rough the world is.")
-    split: str = Field("train", description="Name of the split; values of 'train' never appear in others.")
+    split: str = Field(
+        "train", pattern=r"^\w+$", description="Name of the split; values of 'train' never appear in others."
+    )
     num_tasks: int = Field(5000, ge=1, description="Tasks.")
     trajectories_per_task: int = Field(4, ge=1, description="Trajectories of each, with other faults and mistakes.")
     sloppiness: float = Field(0.15, ge=0, le=1, description="Share of trajectories in which the teacher errs.")
     executor: Where = Field("processes", description="Where the work is done: here, processes, ray.")
     num_workers: int | None = Field(None, ge=1, description="Processes; None for one a core.")
+    license: str = Field("apache-2.0", min_length=1, description="Licence that the dataset's card states.")
+    endpoint: SynthesisEndpoint | None = Field(
+        None, description="A chat endpoint that plays parts; none: all is scripted (see worlds.endpoint.synthesize)."
+    )
 
 
 @dataclass(slots=True)
@@ -72,14 +82,9 @@ def scenario_of(config: SynthesisConfig, index: int) -> Scenario:
 
 def records_of(config: SynthesisConfig, index: int) -> Iterator[JSON]:
     """All records of a task: its trajectories, or one reject when the task itself is none."""
-    name = f"{config.split}-{index:06d}"
-    try:
-        scenario = scenario_of(config, index)
-    except ValueError as error:
-        yield {"id": name, "stage": "task", "reason": str(error)}
-        return
-    if (gate := failed_gate(scenario)) is not None:
-        yield {"id": name, "stage": "gates", "reason": gate, "task": scenario.to_task().to_json()}
+    scenario = gated(config, index, functools.partial(scenario_of, config, index))
+    if isinstance(scenario, dict):
+        yield scenario
         return
     for number in range(config.trajectories_per_task):
         yield play(
@@ -88,19 +93,36 @@ def records_of(config: SynthesisConfig, index: int) -> Iterator[JSON]:
         )  # fmt: skip
 
 
+def gated(config: SynthesisConfig, index: int, write: Callable[[], Scenario]) -> Scenario | JSON:
+    """Task ``index`` as ``write`` makes it; or, where there is none or a gate turns it away, the reject."""
+    name = task_name(config, index)
+    try:
+        scenario = write()
+    except ValueError as error:
+        return {"id": name, "stage": "task", "reason": str(error)}
+    if (gate := failed_gate(scenario)) is not None:
+        return {"id": name, "stage": "gates", "reason": gate, "task": scenario.to_task().to_json()}
+    return scenario
+
+
+def task_name(config: SynthesisConfig, index: int) -> str:
+    """The id of a task; a trajectory's has #NUMBER behind it."""
+    return f"{config.split}-{index:06d}"
+
+
 def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Progress], None] | None = None) -> Funnel:
     """Write ``trajectories.jsonl``, ``rejects.jsonl`` and ``funnel.json``, or go on where an earlier run stopped.
 
     Raises ValueError for a folder that holds records of another config.
     """
-    _claim(config, out_dir)
+    claim(config, out_dir)
     funnel = Funnel()
     done: set[str] = set()
     for file in (KEPT, REJECTED):
         if (out_dir / file).exists():
-            for record in jsonl.read(out_dir / file):
+            for record in settled(out_dir / file):
                 done.add(record["id"])
-                _count(funnel, record)
+                count(funnel, record, STAGES)
     work = functools.partial(_chunk, config)
     starts = range(0, config.num_tasks, _CHUNK)
     began, written = time.monotonic(), 0
@@ -112,7 +134,7 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
             for record in records:
                 if record["id"] not in done:
                     (rejected if "stage" in record else kept).write(record)
-                    _count(funnel, record)
+                    count(funnel, record, STAGES)
                     written += 1
             if on_progress is not None:
                 turned_away = sum(reasons.total() for reasons in funnel.rejected.values())
@@ -122,26 +144,43 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
     return funnel
 
 
-def _count(funnel: Funnel, record: JSON) -> None:
+def settled(path: Path) -> Iterator[JSON]:
+    """The records of an earlier run. Raises ValueError, naming the line, for what is none."""
+    for number, record in enumerate(jsonl.read(path), start=1):
+        if not isinstance(record.get("id"), str):
+            raise ValueError(f"{path}:{number}: a record without an id; the file has been changed")
+        yield record
+
+
+def count(funnel: Funnel, record: JSON, stages: Sequence[str]) -> None:
     """Note how far a record came. A task counts with each of its trajectories."""
     stage = record.get("stage")
-    for passed in STAGES[: STAGES.index(stage)] if stage else STAGES:
+    for passed in stages[: stages.index(stage)] if stage else stages:
         funnel.keep(passed)
     if stage:
         funnel.reject(stage, record["reason"])
 
 
-def _claim(config: SynthesisConfig, out_dir: Path) -> None:
-    """Leave the config beside the records; a folder that holds another one is refused."""
+def claim(config: SynthesisConfig, out_dir: Path) -> None:
+    """Leave the config beside the records. Raises ValueError for a folder that holds records of another one."""
     place = out_dir / "config.json"
-    # Who does the work, and how much there is of it, changes no record.
-    wanted = config.model_dump(mode="json", exclude={"executor", "num_workers", "num_tasks"})
     if place.exists():
-        if read_json(place) != wanted:
+        try:
+            earlier = SynthesisConfig.model_validate(read_json(place))
+        except ValidationError:
+            earlier = None
+        if earlier is None or _what_matters(earlier) != _what_matters(config):
             raise ValueError(f"{out_dir} holds records of another config ({place}): choose another name, or remove it")
         return
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(place, wanted)
+    write_json(place, config.model_dump(mode="json", exclude=_OUTSIDE))
+
+
+def _what_matters(config: SynthesisConfig) -> tuple[JSON, Any]:
+    """What records follow from. Of an endpoint that is its model and parts, not where it runs or how it is asked."""
+    endpoint = config.endpoint
+    asked = endpoint and (endpoint.model, {*endpoint.plays}, endpoint.temperature, endpoint.max_tokens, endpoint.extra)
+    return config.model_dump(mode="json", exclude={*_OUTSIDE, "endpoint"}), asked
 
 
 def _chunk(config: SynthesisConfig, start: int) -> tuple[int, list[JSON]]:
@@ -152,7 +191,7 @@ def _chunk(config: SynthesisConfig, start: int) -> tuple[int, list[JSON]]:
 def _is_done(config: SynthesisConfig, start: int, done: set[str]) -> bool:
     """Whether every task of a chunk has its last record."""
     last = config.trajectories_per_task - 1
-    names = (f"{config.split}-{index:06d}" for index in range(start, min(start + _CHUNK, config.num_tasks)))
+    names = (task_name(config, index) for index in range(start, min(start + _CHUNK, config.num_tasks)))
     return all(name in done or f"{name}#{last}" in done for name in names)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from openk2.schema import JSON, Message, ToolCall
 from openk2.worlds.scenario.conversation import Conversation, Scenario
 from openk2.worlds.scenario.faults import is_temporary
+from openk2.worlds.scenario.hands import request
 from openk2.worlds.simulator import encode
 
 MOST_TRIES = 5
@@ -26,7 +27,7 @@ class Teacher:
     def __init__(self, scenario: Scenario, *, seed: int, sloppiness: float) -> None:
         """With probability ``sloppiness`` (by task and seed) it makes one of ``MISTAKES``."""
         rng = Random(f"teacher/{scenario.id}/{seed}")
-        self._turns = scenario.turns
+        self._turns, self._held = scenario.turns, scenario.held
         self._gives_up = False
         self.mistake: str | None = None
         if rng.random() < sloppiness:
@@ -46,13 +47,21 @@ class Teacher:
 
     def _call(self, conversation: Conversation, step: Mapping[str, Any], messages: list[Message]) -> None:
         for _ in range(1 if self._gives_up else MOST_TRIES):
+            self._try(conversation, step, messages)
+            if not is_temporary(conversation.world.log[-1].result):
+                return
+
+    def _try(self, conversation: Conversation, step: Mapping[str, Any], messages: list[Message]) -> None:
+        """Make the call, or have the user make it."""
+        if step["tool"] in self._held:
+            words = request(step)
+            messages += [Message("assistant", words), *conversation.answer(words)]
+        else:
             call = ToolCall(
                 f"functions.{step['tool']}:{len(conversation.world.log)}", step["tool"], encode(step["arguments"])
             )
             messages.append(Message("assistant", tool_calls=[call]))
             messages += conversation.call([call])
-            if not is_temporary(conversation.world.log[-1].result):
-                return
 
     def _err(self, mistake: str, rng: Random) -> None:
         acting = [turn for turn in self._turns if turn.calls]

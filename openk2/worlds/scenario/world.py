@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from openk2.schema import JSON, ToolCall
 from openk2.worlds.scenario.faults import ERRORS, Fault, FaultRates
 from openk2.worlds.simulator import Called, encode, parse_arguments
 from openk2.worlds.spec import App, Entity, Tool
-from openk2.worlds.state import Rows, State, canonical
+from openk2.worlds.state import Rows, State, Tables, canonical
 from openk2.worlds.tools import execute
 
 
@@ -26,10 +25,9 @@ class Stage:
     fresh: Mapping[str, list[str]]
 
     @cached_property
-    def image(self) -> bytes:
-        """The tables as SQLite holds them: a task is played many times."""
-        with closing(State(self.app, self.rows, self.fresh)) as state:
-            return state.image()
+    def databases(self) -> Tables:
+        """The records as SQLite holds them: a task is played many times."""
+        return Tables(self.app, self.rows)
 
     @cached_property
     def tables(self) -> Rows:
@@ -51,12 +49,21 @@ class Stage:
         return cls(App.from_json(data["app"]), data["rows"], data["fresh"])
 
 
+By = Literal["agent", "user"]
+
+
 @dataclass(slots=True)
 class Logged(Called):
-    """A call as it happened, with its fault's name and what it changed."""
+    """A call as it happened, with its fault's name, what it changed, and who made it."""
 
     struck: Fault | None = None
     changes: list[JSON] = field(default_factory=list)
+    by: By = "agent"
+
+    @property
+    def touched(self) -> set[tuple[str, str]]:
+        """The records it changed: APP.ENTITY and key."""
+        return {(f"{change['app']}.{change['entity']}", change["key"]) for change in self.changes}
 
     def to_json(self) -> JSON:
         """Plain JSON."""
@@ -70,7 +77,7 @@ class Logged(Called):
             "result": self.result,
             "fault": self.struck,
             "changes": self.changes,
-        }
+        } | ({"by": self.by} if self.by != "agent" else {})
 
 
 class _Watched(State):
@@ -80,7 +87,7 @@ class _Watched(State):
         self.changes: list[JSON] = []
         self.before: dict[tuple[str, str], JSON] = {}
         self._name = stage.app.name
-        super().__init__(stage.app, stage.rows, stage.fresh, stage.image)
+        super().__init__(stage.app, stage.databases, stage.fresh)
 
     def insert(self, entity: Entity, row: JSON) -> None:
         super().insert(entity, row)
@@ -126,9 +133,17 @@ class World:
     """Executes the calls of one episode."""
 
     def __init__(
-        self, stages: tuple[Stage, ...], names: Mapping[str, tuple[str, str]], seed: int, rates: FaultRates
+        self,
+        stages: tuple[Stage, ...],
+        names: Mapping[str, tuple[str, str]],
+        seed: int,
+        rates: FaultRates,
+        held: Collection[str] = (),
     ) -> None:
-        """``names``: what the agent calls a tool, in the order of declaration, to its app and its name there."""
+        """``names``: what a tool is called here, in the order of declaration, to its app and its name there.
+
+        Those ``held`` are the user's to call and nobody else's.
+        """
         self._apps = {stage.app.name: stage.app for stage in stages}
         self._states = {stage.app.name: _Watched(stage) for stage in stages}
         self._tools: dict[str, tuple[App, Tool]] = {}
@@ -137,7 +152,7 @@ class World:
             if found is None:
                 raise ValueError(f"{app} has no tool {tool}, which {name} stands for")
             self._tools[name] = (self._apps[app], found)
-        self._seed, self._rates = seed, rates
+        self._seed, self._rates, self._held = seed, rates, held
         self.initial: Rows = {name: table for stage in stages for name, table in stage.tables.items()}
         self.log: list[Logged] = []
 
@@ -149,15 +164,16 @@ class World:
         """All records now, each table read when it is first looked at."""
         return _Tables(self._states)
 
-    def run(self, call: ToolCall) -> str:
+    def run(self, call: ToolCall, by: By = "agent") -> str:
         """Execute one call and log it. Returns compact JSON; whatever is wrong with a call is in its ``error``."""
         arguments, error = parse_arguments(call)
         if arguments is None:
             logged = Logged(call.name, None, {"error": error})
-        elif call.name not in self._tools:
+        elif call.name not in self._tools or (call.name in self._held) != (by == "user"):
             logged = Logged(call.name, arguments, {"error": "no such tool"})
         else:
             logged = self._execute(call.name, arguments)
+        logged.by = by
         self.log.append(logged)
         return encode(logged.result)
 
@@ -188,7 +204,8 @@ class World:
         """What a cache would show of a record that the episode has changed."""
         if tool.op != "get":
             return None
-        before = state.before.get((tool.entity, arguments.get(tool.params[0].name, "")))
+        key = arguments.get(tool.params[0].name)
+        before = state.before.get((tool.entity, key)) if isinstance(key, str) else None
         return None if before is None else {name: before[name] for name in tool.returns} | {"stale": True}
 
     def snapshot(self) -> JSON:

@@ -7,27 +7,29 @@ reached. The rubric is what that changed, record by record, and what the answers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from openk2.schema import JSON, Rubric, RubricItem, ToolCall
+from openk2.worlds.judge import strays
 from openk2.worlds.policies import policies
 from openk2.worlds.scenario.agent import make_agent
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import NO_FAULTS
 from openk2.worlds.scenario.goals import GOALS, Place, Tools
+from openk2.worlds.scenario.hands import choose, instructions
 from openk2.worlds.scenario.records import Records
 from openk2.worlds.scenario.script import Ask, Call, Fact, Goal, Tell, Turn
 from openk2.worlds.scenario.user import CLOSINGS, join, make_user
 from openk2.worlds.scenario.world import Stage, World
 from openk2.worlds.simulator import encode
 from openk2.worlds.spec import App, restrict
-from openk2.worlds.state import Rows
 from openk2.worlds.values import Pool
 
+USER_ACTS = "user_acts"  # the tag of tasks in which the user holds tools
 # Rules that a system prompt repeats; the systems themselves hold all of them.
 _MOST_RULES = 5
 
@@ -46,6 +48,17 @@ class ScenarioConfig(BaseModel):
     share_joined: float = Field(
         0.3, ge=0, le=1, description="Chance that a user asks for the next goal in the same breath."
     )
+    share_user_acts: float = Field(
+        0.0, ge=0, le=1, description="Share of tasks in which the user holds tools that the agent must ask for."
+    )
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> ScenarioConfig:
+        for key, least in (("num_apps", 1), ("num_goals", 1), ("num_distractors", 0)):
+            fewest, most = getattr(self, key)
+            if not least <= fewest <= most:
+                raise ValueError(f"{key} is (fewest, most), at least {least}; got {fewest} and {most}")
+        return self
 
 
 @dataclass(slots=True)
@@ -74,9 +87,9 @@ def write_scenario(config: ScenarioConfig, split: str, index: int, places: Seque
     world = World(stages, names, 0, NO_FAULTS)
     try:
         turns, items = _Script(world, names, rng, config.share_joined).play(planned)
-        guard, *outcome = _outcome(world.initial, world.rows())
+        guards, outcome = _outcome(world)
         # Whoever looks from the end on sees first what takes the whole plan.
-        items = [guard, *items, *outcome]
+        items = [*guards, _no_list(world, turns), *items, *outcome]
     finally:
         world.close()
     turns = [Turn(user.say(turn.say, rng), turn.calls, turn.answer) for turn in turns]
@@ -87,10 +100,22 @@ def write_scenario(config: ScenarioConfig, split: str, index: int, places: Seque
     agent = make_agent(config.seed, rng.randrange(config.num_agents), [_spoken(app.name) for app in apps], rules)
     kinds = sorted({plan.kind for plan in planned})
     kind = f"{len(planned)} goals" if len(planned) > 1 else kinds[0]
-    return Scenario(
+    scenario = Scenario(
         f"{split}-{index:06d}", kind, split, stages, names, agent, user, tuple(turns), Rubric(tuple(items)),
         (*(app.name for app in apps), *kinds),
     )  # fmt: skip
+    rng = Random(f"hands/{config.seed}/{split}/{index}")  # its own draws: the other tasks stay as they are
+    return _shared(scenario, rng) if rng.random() < config.share_user_acts else scenario
+
+
+def _shared(scenario: Scenario, rng: Random) -> Scenario:
+    """The task with some of its tools in the user's hands, where it has any that can be."""
+    specs = {spec.name: spec for spec in scenario.tools}
+    held = choose([step for turn in scenario.turns for step in turn.calls], specs, rng)
+    if not held:
+        return scenario
+    prompt = f"{scenario.agent.prompt} {instructions([specs[name] for name in held])}"
+    return replace(scenario, agent=replace(scenario.agent, prompt=prompt), held=held, tags=(*scenario.tags, USER_ACTS))
 
 
 # -- what it is about -------------------------------------------------------------------------
@@ -205,9 +230,12 @@ class _Script:
         step = {"tool": name, "arguments": call.arguments}
         self._turns[-1].calls.append(step)
         self._world.run(ToolCall("", name, encode(call.arguments)))
+        result = self._world.log[-1].result
+        if call.ends != "either way" and ("error" in result) != (call.ends == "refused"):
+            raise ValueError(f"goals in each other's way: {call.tool.op} did not end as planned")
         if call.needed:
             self._items.append(RubricItem(f"looked_up_{len(self._items)}", "call", step, weight=0.5))
-        return self._world.log[-1].result
+        return result
 
     def _tell(self, text: str, facts: Sequence[Fact]) -> None:
         turn = self._turns[-1]
@@ -221,15 +249,29 @@ class _Script:
             self._items.append(RubricItem(f"says_{len(self._items)}", "fact", spec))
 
 
-def _outcome(before: Rows, after: Rows) -> list[RubricItem]:
-    """One item that guards whatever did not change, and one for each record that did."""
+def _outcome(world: World) -> tuple[list[RubricItem], list[RubricItem]]:
+    """Guards over whatever has no business to change, at the end and on the way, and an item for each record that changed."""
     items: list[RubricItem] = []
-    touched = []
-    for entity, rows in after.items():
-        for key in sorted(rows.keys() | before[entity].keys()):
-            old, new = before[entity].get(key), rows.get(key)
+    changed: list[list[str]] = []
+    for entity, rows in world.rows().items():
+        old_rows = world.initial[entity]
+        for key in sorted(rows.keys() | old_rows.keys()):
+            old, new = old_rows.get(key), rows.get(key)
             if old != new:
-                touched.append((entity, key))
+                changed.append([entity, key])
                 spec: JSON = {"entity": entity, "key": key} | ({"gone": True} if new is None else {"has": new})
-                items.append(RubricItem(f"state_{len(touched)}", "state", spec))
-    return [RubricItem("nothing_else", "state", {"only": [list(place) for place in touched]}), *items]
+                items.append(RubricItem(f"state_{len(changed)}", "state", spec))
+    touched = sorted({place for called in world.log for place in called.touched})
+    guards = [
+        RubricItem("nothing_else", "state", {"only": changed}),
+        RubricItem("nothing_else_on_the_way", "state", {"touched": [list(place) for place in touched]}),
+    ]
+    return guards, items
+
+
+def _no_list(world: World, turns: Sequence[Turn]) -> RubricItem:
+    """Answers that name every record, so that the right one is among them, are none."""
+    keys = {key for rows in (world.initial, world.rows()) for table in rows.values() for key in table}
+    told = [turn.say for turn in turns] + [turn.answer for turn in turns]
+    told += [encode([called.arguments, called.result]) for called in world.log]
+    return RubricItem("no_list", "fact", {"known": sorted(strays("\n".join(told), (), keys))})

@@ -1,0 +1,20 @@
+"""How much a box may take."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MB = 1 << 20
+
+
+class Limits(BaseModel):
+    """Limits of one box. Times are for one run; a run that reaches one is ended with all it started."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu_s: float = Field(default=5.0, gt=0, description="CPU seconds, of all processes together")
+    wall_s: float = Field(default=10.0, gt=0, description="seconds from start to end")
+    memory_bytes: int = Field(default=256 * MB, ge=16 * MB, description="memory, of all processes together")
+    processes: int = Field(default=32, ge=1, description="processes and threads alive at once")
+    disk_bytes: int = Field(default=32 * MB, ge=1 * MB, description="work folder and /tmp together; kept in memory")
+    output_bytes: int = Field(default=1 * MB, ge=1, description="stdout and stderr together")

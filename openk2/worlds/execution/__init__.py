@@ -1,0 +1,1 @@
+"""Tasks whose tools really run, in a sandbox: Python programs, files, git repositories, SQL."""

@@ -1,0 +1,52 @@
+"""One trajectory: a teacher plays a task, the rubric decides, and everything stands in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import openk2
+from openk2.sandbox.pool import Pool
+from openk2.schema import JSON, Message, Task
+from openk2.worlds.execution.teacher import Teacher
+from openk2.worlds.execution.world import BoxWorld, hash_of
+
+
+async def play(task: Task, *, seed: int, sloppiness: float, recipe: str, pool: Pool | None = None) -> JSON:
+    """A trajectory as a record; one that failed says stage and reason."""
+    assert task.rubric is not None, "an execution task has a rubric"
+    world = BoxWorld(task.payload, pool=pool)
+    await world.start()
+    teacher = Teacher(task, seed=seed, sloppiness=sloppiness)
+    messages = await teacher.play(world)
+    rows = await world.rows()
+    score = await world.score(task.rubric, teacher.answer, rows)
+    record: JSON = {
+        "id": f"{task.id}#{seed}",
+        "messages": [message.to_json() for message in messages],
+        "tools": [tool.to_json() for tool in world.tools],
+        "split": task.split,
+        "kind": task.kind,
+        "tags": list(task.tags),
+        "rubric": task.rubric.to_json(),
+        "score": {"total": score.total, "parts": score.parts},
+        "seed": seed,
+        "calls": [called.to_json() for called in world.log],
+        "state": {"before": hash_of(world.initial), "after": hash_of(rows)},
+        "provenance": {"author": "scripted", "version": openk2.__version__, "recipe": recipe},
+    }
+    if not score.passed:
+        missed = sorted(name for name, part in score.parts.items() if part < 1)
+        record |= {"stage": "judge", "reason": f"missed {' + '.join(missed)}"}
+    return record
+
+
+async def replays(record: Mapping[str, Any], task: Task, *, pool: Pool | None = None) -> bool:
+    """Whether the recorded calls, made again, give the recorded results and end in the recorded state."""
+    world = BoxWorld(task.payload, pool=pool)
+    await world.start()
+    for message in record["messages"]:
+        for call in Message.from_json(message).tool_calls:
+            await world.run(call)
+    state = {"before": hash_of(world.initial), "after": hash_of(await world.rows())}
+    return [called.to_json() for called in world.log] == record["calls"] and state == record["state"]
