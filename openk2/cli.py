@@ -131,11 +131,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         sub.add_argument(f"--{name}", type=int, default=value, metavar="N", help=words + default)
 
     sub = verbs.add_parser("study", help="measure a claim of the paper again, at a size that a laptop holds")
-    sub.set_defaults(verb=study, stage="study")
-    sub.add_argument("name", choices=["stability"], help="stability: does QK-Clip keep attention logits bounded?")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="where runs and report go (default: runs/study-NAME)")
+    studies = sub.add_subparsers(title="studies", metavar="NAME", required=True)
+    sub = _study(studies, "stability", study_stability, "does QK-Clip keep attention logits bounded?")
     sub.add_argument("--steps", type=int, default=220, metavar="N", help="steps of a run (default 220)")
-    sub.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, at least 2 (default 3)")
+    sub = _study(studies, "synthesis", study_synthesis, "what of tool-data synthesis makes a better agent?")
+    sub.add_argument(
+        "--recipe",
+        type=Path,
+        default=Path("recipes/study-synthesis.toml"),
+        metavar="FILE",
+        help="a recipe (default recipes/study-synthesis.toml); any key of it is a flag: --sft.steps 300",
+    )
 
     if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
         verbs.choices[argv[0]].print_help()  # the verb's own; behind a recipe, --help shows the recipe's flags
@@ -154,6 +160,17 @@ def _recipe_verb(
     sub = verbs.add_parser(name, help=words, description=words, epilog=words_below, add_help=False, allow_abbrev=False)
     sub.set_defaults(verb=verb, stage=name)
     sub.add_argument("recipe", type=Path, help="a recipe file, as in recipes/nano.toml")
+    return sub
+
+
+def _study(studies: argparse._SubParsersAction[_Parser], name: str, verb: Verb, words: str) -> argparse.ArgumentParser:
+    sub = studies.add_parser(name, help=words, description=words, allow_abbrev=False)
+    sub.set_defaults(verb=verb, stage=f"study {name}")
+    where = Path("runs") / f"study-{name}"
+    sub.add_argument(
+        "--out", type=Path, default=where, metavar="DIR", help=f"where runs and report go (default {where})"
+    )
+    sub.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, at least 2 (default 3)")
     return sub
 
 
@@ -236,17 +253,29 @@ def synthesize(args: argparse.Namespace) -> None:
     synthesis.synthesize(config, args.run or Path("runs") / config.name)
 
 
-def study(args: argparse.Namespace) -> None:
-    """Runs of many arms, and what they show."""
+def study_stability(args: argparse.Namespace) -> None:
+    """QK-Clip: runs of many arms, and what they show."""
     if args.steps < 1 or args.seeds < 2:
         raise ValueError(f"--steps {args.steps} --seeds {args.seeds}: it takes 1 step and 2 seeds at least")
     from openk2.jobs.provenance import provenance
     from openk2.studies import stability, stability_report
 
-    folder = args.out or Path("runs") / f"study-{args.name}"
-    results = stability.study(folder, num_steps=args.steps, num_seeds=args.seeds)
-    print(stability_report.write_report(results, folder, provenance()))
-    print(f"report: {folder / 'study-stability.md'}")
+    results = stability.study(args.out, num_steps=args.steps, num_seeds=args.seeds)
+    print(stability_report.write_report(results, args.out, provenance()))
+    print(f"report: {args.out / 'study-stability.md'}")
+
+
+def study_synthesis(args: argparse.Namespace) -> None:
+    """Tool data: runs of many arms, and what they show."""
+    if args.seeds < 2:
+        raise ValueError(f"--seeds {args.seeds}: it takes 2 at least")
+    recipe = _recipe(args)
+    from openk2.jobs.provenance import provenance
+    from openk2.studies import synthesis, synthesis_report
+
+    results = synthesis.study(args.out, recipe, num_seeds=args.seeds)
+    print(synthesis_report.write_report(results, args.out, provenance()))
+    print(f"report: {args.out / 'study-synthesis.md'}")
 
 
 def count(args: argparse.Namespace) -> None:

@@ -8,30 +8,25 @@ weights, same batches. A run is one process with one thread, so it repeats to th
 from __future__ import annotations
 
 import math
-import os
-import signal
 import statistics
 import sysconfig
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openk2.jobs.atomic import read_json, write_json
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
 from openk2.optim.metrics import svd_entropy
 from openk2.optim.muonclip import MuonClip
 from openk2.optim.qk_clip import ClipReport, clippable
 from openk2.optim.qk_clip_hook import QKClip
+from openk2.studies import runs
 from openk2.studies.shared_keys import clip_for_worst_
 
 Kind = Literal["mla_moe", "mha", "gqa"]
@@ -90,10 +85,9 @@ ONE_GPU = Scale(
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(runs.Arm):
     """One way to train. ``tau`` infinite: logits are watched, nothing is clipped."""
 
-    name: str
     optimizer: Literal["muon", "adamw"] = "muon"
     tau: float = TAU
     lr: float = HIGH_LR
@@ -184,12 +178,9 @@ def warmup_stable_decay(step: int, num_steps: int) -> float:
     return min(1.0, (step + 1) / 20) * (1 - 0.9 * decayed)
 
 
-class _Run(BaseModel):
-    """What ``run`` returns, where it comes back from a file."""
+class _Run(runs.Kept):
+    """What ``run`` returns."""
 
-    arm: dict[str, Any]
-    seed: int
-    num_steps: int
     loss: list[float]
     max_logit: list[float]
     clipped: list[float]
@@ -271,59 +262,13 @@ def study(
 
     A run that is there already, of the same length and settings, is not run again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = [(arm, seed) for seed in range(num_seeds) for arm in arms]
-    results = {(arm.name, seed): _kept(folder, arm, seed, num_steps) for arm, seed in wanted}
-    missing = [(arm, seed) for arm, seed in wanted if results[arm.name, seed] is None]
-    if len(missing) < len(wanted):
-        say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already ({folder})")
-    began = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        # Ctrl-C is for the parent, which ends its children: they are born deaf to it.
-        listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        futures: dict[Future[dict[str, Any]], tuple[Arm, int]] = {
-            pool.submit(run, arm, seed, num_steps): (arm, seed) for arm, seed in missing
-        }
-        signal.signal(signal.SIGINT, listening)
-        try:
-            for number, future in enumerate(as_completed(futures), start=1):
-                arm, seed = futures[future]
-                result = results[arm.name, seed] = future.result()
-                write_json(_place(folder, arm, seed), result)
-                left = (time.perf_counter() - began) / number * (len(missing) - number)
-                say(
-                    f"[{number}/{len(missing)}] {arm.name}, seed {seed}: loss {end_of(result['loss']):.3f}, "
-                    f"largest logit {max(result['max_logit']):.0f}; {left / 60:.0f} min left"
-                )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():
-                child.terminate()
-            raise
-    return [result for result in results.values() if result is not None]
+    return runs.carry_out(
+        folder, run, arms, num_seeds=num_seeds, num_steps=num_steps, kept=_Run, tell=_in_words, say=say
+    )
 
 
-def _place(folder: Path, arm: Arm, seed: int) -> Path:
-    plain = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
-    return folder / f"{plain}-seed-{seed}.json"
-
-
-def _kept(folder: Path, arm: Arm, seed: int, num_steps: int) -> dict[str, Any] | None:
-    place = _place(folder, arm, seed)
-    if not place.exists():
-        return None
-    result = read_json(place)
-    try:
-        stored = _Run.model_validate(result)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        what = ".".join(map(str, fault["loc"])) or "all of it"
-        raise ValueError(
-            f"{place} is no result of this study ({what}: {fault['msg']}); remove it to have that run done again"
-        ) from error
-    # What an arm of an earlier version does not say is as by default.
-    same = (asdict(Arm(arm.name)) | stored.arm) == asdict(arm) and stored.num_steps == num_steps
-    return result if same else None
+def _in_words(result: runs.Result) -> str:
+    return f"loss {end_of(result['loss']):.3f}, largest logit {max(result['max_logit']):.0f}"
 
 
 def end_of(loss: list[float]) -> float:

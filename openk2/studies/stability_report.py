@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 from collections import defaultdict
@@ -11,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from openk2.jobs.atomic import write_bytes, write_json, write_text
 from openk2.stats import t_interval
+from openk2.studies.chart import BLUE, GREEN, OCHRE, RED, as_png, sheet
 from openk2.studies.stability import LENGTH, ROWS, end_of, spikes
-from openk2.view.picture import INK, QUIET, TITLE, calm
+from openk2.view.picture import INK, QUIET, TITLE
 
 # What an arm is compared with: the MuonClip of its model.
 REFERENCES = {"mla_moe": "MuonClip", "mha": "dense MHA, MuonClip", "gqa": "GQA, MuonClip"}
 GOAL = "AdamW"
-GREEN, RED, BLUE, OCHRE = "#2f8464", "#b0413e", "#3a6ea5", "#b98430"
 # Each a row of the picture.
 DRAWN = (
     {"MuonClip": GREEN, "Muon": RED, "AdamW": BLUE, "AdamW + QK-Clip": OCHRE},
@@ -101,22 +97,16 @@ def table(rows: Sequence[dict[str, Any]], results: Runs, provenance: dict[str, A
 def picture(by_arm: dict[str, Runs]) -> bytes:
     """A PNG: the largest logit, the loss, and the share of clipped heads over the steps; a band spans the seeds."""
     rows = [drawn for colours in DRAWN if (drawn := {n: c for n, c in colours.items() if n in by_arm})]
-    figure = Figure(
-        figsize=(11, 3.4 * len(rows)), dpi=150, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.1)
-    )
-    FigureCanvasAgg(figure)
-    for axes, drawn in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
+    figure, panels = sheet(len(rows), 3)
+    for axes, drawn in zip(panels, rows, strict=True):
         for axis, (key, title) in zip(axes, PANELS, strict=True):
             _draw(axis, key, drawn, by_arm)
-            calm(axis)
             axis.set_title(title, **TITLE)
             axis.set_xlabel("step", fontsize=8, color=QUIET)
             if key == "max_logit":
                 axis.set_yscale("log")
                 axis.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
+    return as_png(figure)
 
 
 def _draw(axis: Axes, key: str, drawn: dict[str, str], by_arm: dict[str, Runs]) -> None:

@@ -58,6 +58,11 @@ class DialogueStream:
         packed = self._packed
         return Rows(packed.tokens[part], packed.loss_mask[part], packed.doc_ids[part], packed.positions[part])
 
+    @property
+    def epochs(self) -> float:
+        """How often the dialogues have been gone through so far."""
+        return self.epoch + self.row / len(self._packed.tokens)
+
     def batch_ids(self) -> str:
         """The rows given last."""
         return f"epoch {self.epoch}, rows {self.row - self.batch_rows}..{self.row - 1}"
