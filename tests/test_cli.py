@@ -65,7 +65,7 @@ def test_ctrl_c_says_how_to_go_on():
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "\nopenk2: interrupted; the same command again goes on from the last checkpoint\n"
+    assert said == "\nopenk2: interrupted; the same command again goes on from there\n"
 
 
 def test_help_is_quick_and_needs_no_torch():

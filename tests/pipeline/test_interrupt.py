@@ -38,7 +38,7 @@ def interrupt(recipe: Path, folder: Path, ready: Callable[[], bool]) -> str:
     program.send_signal(signal.SIGINT)
     out, error = program.communicate(timeout=60)
     assert program.returncode == 130, error
-    assert error.endswith("openk2: interrupted; the same command again goes on from the last checkpoint\n")
+    assert error.endswith("openk2: interrupted; the same command again goes on from there\n")
     return out
 
 

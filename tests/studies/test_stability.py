@@ -165,7 +165,7 @@ def test_ctrl_c_ends_all_processes_and_keeps_what_is_finished(tmp_path: Path) ->
     _, error = process.communicate(timeout=30)  # returns when the last child has closed its end
     assert first.startswith("[1/51] ")
     assert process.returncode == 130
-    assert error == "\nopenk2: interrupted; the same command again goes on from the last checkpoint\n"
+    assert error == "\nopenk2: interrupted; the same command again goes on from there\n"
     finished = list(tmp_path.iterdir())
     assert 1 <= len(finished) < 51
     assert all(len(json.loads(file.read_text())["loss"]) == 3 for file in finished)
