@@ -30,7 +30,6 @@ from openk2.jobs.provenance import provenance
 from openk2.worlds.evolve.author import ScriptedAuthor, app_ids
 from openk2.worlds.evolve.config import EvolveConfig
 from openk2.worlds.evolve.coverage import breadth
-from openk2.worlds.evolve.map import Labelled, draw_map
 from openk2.worlds.evolve.self_check import self_check
 from openk2.worlds.mcp.crawled import read_crawled
 from openk2.worlds.scenario.record import replays
@@ -40,6 +39,8 @@ from openk2.worlds.tools import compile_tools
 
 def tools(config: EvolveConfig, crawled: Path | None, picture: Path) -> dict[str, Any]:
     """Count the tools, try every one, draw them."""
+    from openk2.worlds.evolve.map import Labelled, draw_map  # half a gigabyte of libraries, which no worker needs
+
     ids, author = list(app_ids(config)), ScriptedAuthor(config)
     apps = [author.author(app_id) for app_id in ids]
     began = time.perf_counter()
