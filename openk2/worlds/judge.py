@@ -26,14 +26,14 @@ def mentions(text: str, value: str | int | float) -> bool:
 
     12.5 is also 12.50, ``in_progress`` also "in progress".
     """
-    text = text.translate(SAME).lower()
+    text, word = text.translate(SAME).lower(), str(value).translate(SAME).lower()
     if isinstance(value, int | float):
         text = THOUSANDS.sub("", text)
-    words = {str(value).lower()}
+    words = {word}
     if isinstance(value, float):
         words |= {f"{value:.2f}", f"{value:g}"}
     elif isinstance(value, str):
-        words.add(value.lower().replace("_", " "))
+        words.add(word.replace("_", " "))
     return any(_names(text, word) for word in words)
 
 
