@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from openk2.stats import avg_at_k, mcnemar, mean_interval, paired_difference, pass_at_k, t_interval, wilson
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_equals_scipy(case: tuple[int, int]) -> None:
     passed, n = case
@@ -21,7 +21,7 @@ def test_wilson_equals_scipy(case: tuple[int, int]) -> None:
     assert ours.low <= ours.value <= ours.high
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_equals_the_binomial_test(gained: int, lost: int) -> None:
     expected = scipy_stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
@@ -78,7 +78,7 @@ def test_the_seed_decides() -> None:
     assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
 def test_pass_at_k_is_the_share_of_subsets_with_a_pass(samples: list[bool], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(samples)))
@@ -112,7 +112,7 @@ def test_bad_input_is_refused() -> None:
         mean_interval([], seed=0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=11))
 def test_t_interval_equals_scipy(values: list[float]) -> None:
     ours = t_interval(values)

@@ -51,7 +51,7 @@ def expected_pieces(store: Path, source: str, split: str, row_length: int) -> Co
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(stop=st.integers(0, 30), row_length=st.sampled_from([32, 128, 300]), seed=st.integers(0, 3))
 def test_an_interrupted_stream_goes_on_at_the_exact_token(store: Path, stop: int, row_length: int, seed: int) -> None:
     whole = stream(store, seed, row_length)

@@ -82,7 +82,7 @@ def test_a_page_that_fills_is_known_for_more_and_more() -> None:
     assert pool.num_available == 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 1), min_size=1, max_size=20)), max_size=30))
 def test_no_page_is_lost_or_held_twice(steps: list[tuple[int, list[int]]]) -> None:
     """Sequences over two tokens come and go in any order; whoever finds no room gives up."""

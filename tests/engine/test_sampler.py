@@ -101,7 +101,7 @@ def test_the_most_probable_come_best_first() -> None:
     assert len(sampler.most_probable(logprobs, 99)) == 50
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
     st.floats(0, 1 - 2**-52),

@@ -123,7 +123,7 @@ def test_choice_refused(reply: str) -> None:
     assert read_choice(reply, NAMES) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=80) | st.text("0123456789+-*/=., \n", max_size=40))
 def test_any_text_can_be_read(reply: str) -> None:
     number = read_number(reply, GIVEN)
@@ -132,7 +132,7 @@ def test_any_text_can_be_read(reply: str) -> None:
 
 
 @given(st.lists(st.integers(0, 99), min_size=2, max_size=5, unique=True), st.sampled_from([", ", " ", " or ", "\n"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_several_fresh_numbers_are_no_answer(numbers: list[int], between: str) -> None:
     if len({Decimal(number) for number in numbers} - GIVEN) > 1:
         assert read_number(between.join(map(str, numbers)), GIVEN) is None

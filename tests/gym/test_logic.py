@@ -62,7 +62,7 @@ def solutions(task: Task) -> set[str]:
     return set(map(str, odd_ones(numbers) if task.kind == "odd_one_out" else continuations(numbers)))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**9))
 def test_each_puzzle_has_exactly_its_answer_for_any_seed(seed: int) -> None:
     env = LogicEnv(LogicConfig(num_train=60, num_heldout=30, seed=seed))

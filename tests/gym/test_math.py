@@ -37,7 +37,7 @@ def addends(task: Task) -> tuple[int, ...]:
     return tuple(sorted(numbers if adds else (min(numbers), max(numbers) - min(numbers))))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**9))
 def test_answers_are_right_and_splits_disjoint_for_any_seed(seed: int) -> None:
     env = ArithmeticEnv(ArithmeticConfig(num_train=90, num_heldout=60, seed=seed))

@@ -69,7 +69,7 @@ def numbers_in(config: ModelConfig) -> tuple[int, int]:
 
 
 @given(small_configs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_count_equals_the_real_model(config: ModelConfig) -> None:
     count = count_parameters(config)
     assert (count.total, count.total_with_bias) == numbers_in(config)

@@ -20,7 +20,7 @@ def assert_twins(fast, plain, *inputs):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     tokens=st.integers(1, 40),
     experts=st.integers(1, 9),

@@ -331,7 +331,7 @@ JSON = st.none() | st.booleans() | st.integers(-9, 2**40) | st.floats() | st.tex
     st.dictionaries(st.sampled_from(sorted(KIMI_K2)), JSON, max_size=2),
     st.dictionaries(st.sampled_from([*YARN_OF_K2, "attention_factor", "truncate", "rope_theta"]), JSON, max_size=2),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_config_is_read_or_refused_in_one_line(changes: dict[str, Any], in_rope: dict[str, Any]) -> None:
     try:
         config_from_hf(KIMI_K2 | {"rope_scaling": YARN_OF_K2 | in_rope} | changes)

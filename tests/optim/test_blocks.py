@@ -13,7 +13,7 @@ lead = st.sampled_from([(), (3,), (2, 2)])
 
 
 @given(heads, pieces, lead, st.sampled_from(["matrix", "piece", "head"]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_row_is_handled_exactly_once(num_heads, sizes, leading, split):
     named = tuple((f"piece{i}", size) for i, size in enumerate(sizes))
     num_rows = num_heads * sum(sizes)

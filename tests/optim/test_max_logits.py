@@ -21,7 +21,7 @@ def plain(q_BTHK, k_BSGK, scale, mask_BHTS, causal):
     return scores_BHTS.masked_fill(~visible, -math.inf).amax((0, 2, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 3),
     queries=st.sampled_from([1, 2, 7, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5]),

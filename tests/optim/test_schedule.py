@@ -58,7 +58,7 @@ phases = st.builds(Phase, length=st.floats(1, 1e3), to=st.floats(0, 1), shape=st
 
 
 @given(st.lists(phases, min_size=1, max_size=5), st.floats(0, 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_phases_meet(listed, start):
     """At each boundary the learning rate is what the phase promised, from both sides; between, it stays between."""
     schedule = ScheduleConfig(over="tokens", start=start, phases=tuple(listed))

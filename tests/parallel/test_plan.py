@@ -31,7 +31,7 @@ def test_two_stages_by_hand():
     assert last.parameters == 2 * (3 * (200 + 50) + 1001)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 5))
 def test_undivided_experts_add_up_to_the_model(pipeline: int, data: int):
     divided = plan(SMALL, Layout(pipeline, 1, data))

@@ -16,7 +16,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(keys, values, max_size=4))
 def test_emit_reads_back_equal(data):
     assert tomllib.loads(emit(data)) == data

@@ -63,7 +63,7 @@ def test_the_format_is_k2s(chat: ChatFormat, get_order: ToolSpec) -> None:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages=dialogues())
 def test_what_the_assistant_wrote_comes_back(chat: ChatFormat, messages: list[Message]) -> None:
     encoded = chat.encode(messages)
@@ -74,7 +74,7 @@ def test_what_the_assistant_wrote_comes_back(chat: ChatFormat, messages: list[Me
     assert encoded.token_ids.count(im_end) == len(messages)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages=dialogues(), closes=st.booleans())
 def test_prompt_sampled_extend_is_the_whole_dialogue(chat: ChatFormat, messages: list[Message], closes: bool) -> None:
     im_end = chat.tokenizer.special_ids[names.IM_END]
@@ -95,7 +95,7 @@ def written(chat: ChatFormat, message: Message) -> list[int]:
     return turn
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_ids_parse_and_what_was_understood_is_stable(chat: ChatFormat, data: st.DataObject) -> None:
     structural = st.sampled_from(sorted(chat.tokenizer.special_ids.values()))
@@ -105,7 +105,7 @@ def test_any_ids_parse_and_what_was_understood_is_stable(chat: ChatFormat, data:
     assert chat.parse(written(chat, message)) == message
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(messages=dialogues(), data=st.data())
 def test_truncated_turns_parse_to_a_visible_error(
     chat: ChatFormat, messages: list[Message], data: st.DataObject

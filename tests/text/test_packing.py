@@ -19,7 +19,7 @@ def make(lengths: list[int]) -> list[tuple[list[int], list[bool]]]:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(lengths=LENGTHS, row_length=st.integers(2, 16), max_open=st.integers(1, 4), drop=st.booleans())
 def test_nothing_lost_nothing_doubled(lengths: list[int], row_length: int, max_open: int, drop: bool) -> None:
     sequences = make(lengths)
@@ -42,7 +42,7 @@ def test_nothing_lost_nothing_doubled(lengths: list[int], row_length: int, max_o
     assert packed.tokens.shape[1] == row_length
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lengths=LENGTHS)
 def test_padding_comes_last_in_a_row_and_no_row_is_empty(lengths: list[int]) -> None:
     doc_ids = pack(make(lengths), 24, pad_id=PAD, overlong="drop").doc_ids

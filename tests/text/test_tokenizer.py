@@ -24,7 +24,7 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     return [tokenizer.decode([token_id]) for token_id in tokenizer.encode(text)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_every_string_comes_back_and_never_as_special_tokens(tokenizer: Tokenizer, text: str) -> None:
     token_ids = tokenizer.encode(text)
@@ -32,7 +32,7 @@ def test_every_string_comes_back_and_never_as_special_tokens(tokenizer: Tokenize
     assert not set(token_ids) & set(tokenizer.special_ids.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_token_bytes_add_up_to_the_text(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.token_bytes()[tokenizer.encode(text)].sum() == len(text.encode())
@@ -70,7 +70,7 @@ def test_copy_splitting_glues_nothing(copy: Tokenizer) -> None:
     assert split == ["See", " ", "RX", "-", *"4821", ",", "\n", "  ", "mira", "_", "v", "@", "velt", ".", "org"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(value=VALUES)
 def test_a_value_has_the_same_ids_wherever_it_stands(copy: Tokenizer, value: str) -> None:
     value = value.strip()

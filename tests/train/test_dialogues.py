@@ -37,7 +37,7 @@ def same(a: Rows, b: Rows) -> bool:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=40), st.integers(0, 5))
 def test_an_epoch_holds_every_dialogue_once(lengths: list[int], seed: int) -> None:
     source = stream(lengths, batch_rows=1, seed=seed)
@@ -54,7 +54,7 @@ def test_an_epoch_holds_every_dialogue_once(lengths: list[int], seed: int) -> No
     assert learnt == sum(length - length // 2 - (length == 1) for length in lengths)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 12), st.integers(0, 3))
 def test_a_resumed_stream_goes_on_exactly(num_before: int, seed: int) -> None:
     lengths = [3 + i % 11 for i in range(25)]

@@ -115,7 +115,7 @@ def test_on_policy_gradient_is_two_tau_times_the_policy_gradient(form: Form) -> 
     assert policy_gradient.abs().max() > 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), cut=st.integers(1, 7), form=st.sampled_from([sequence_loss, token_loss]))
 def test_micro_batches_add_up_to_the_full_batch(seed: int, cut: int, form: Form) -> None:
     data = batch(seed)
@@ -180,7 +180,7 @@ def test_group_advantages_and_mixed_share() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 1, width=32)), min_size=1, max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_advantages_of_a_group_sum_to_zero(rows: list[tuple[int, float]]) -> None:
     groups = torch.tensor([group for group, _ in rows])
     rewards = torch.tensor([reward for _, reward in rows], dtype=torch.float32)
@@ -210,7 +210,7 @@ def gradients(function: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, weig
     return value.detach(), *torch.autograd.grad(value, inputs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     num_tokens=st.integers(1, 20),

@@ -13,7 +13,7 @@ from openk2.view.chart import HEIGHT, MAX_POINTS, WIDTH, Series, line_chart, num
 finite = st.floats(-1e9, 1e9, allow_nan=False)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(finite, finite, st.integers(2, 6))
 def test_ticks_enclose_the_range_in_round_steps(a: float, b: float, count: int) -> None:
     low, high = min(a, b), max(a, b)
@@ -25,7 +25,7 @@ def test_ticks_enclose_the_range_in_round_steps(a: float, b: float, count: int) 
     assert found == sorted(set(found))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(finite, st.floats(-1e6, 1e6)), min_size=1, max_size=700), st.booleans(), st.booleans())
 def test_every_point_lies_inside(points: list[tuple[float, float]], smooth: bool, from_zero: bool) -> None:
     svg = line_chart([Series("a", points, "stage-rl")], label="a", smooth=smooth, from_zero=from_zero)

@@ -14,7 +14,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values)
 def test_the_value_stays_the_same(value: object) -> None:
     assert json.loads(pretty_json(json.dumps(value))) == value

@@ -17,7 +17,7 @@ def words_of(app):
     return nouns | {field.name for field in fields[1:]} | states | {tool.verb for tool in app.tools if tool.verb}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(list(APPS)), st.integers(0, 10**9))
 def test_a_skin_keeps_the_structure_and_changes_the_words(name, seed):
     app = APPS[name]

@@ -39,7 +39,7 @@ def test_every_app_and_kind_of_a_split_passes_the_gates(split):
                 assert (app in CONFIG.undemonstrated) != (kind in CONFIG.undemonstrated_kinds)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from(SPLITS), st.integers(0, 10**6))
 def test_any_seed_makes_sound_tasks(seed, split, index):
     config = WorldsConfig(seed=seed)

@@ -82,7 +82,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([tool.name for tool in BANK.tools]), st.data())
 def test_no_call_raises_and_no_answer_repeats_what_it_was_sent(name, data):
     names = [param.name for param in BANK.find_tool(name).params]

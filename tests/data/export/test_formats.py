@@ -64,7 +64,7 @@ def conversations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("to", BACK)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(whole=conversations())
 def test_any_conversation_goes_there_and_back(to: Any, whole: dict[str, Any]) -> None:
     assert BACK[to](json.loads(json.dumps(to(whole)))) == whole

@@ -37,7 +37,7 @@ def send(fuzzed: Running, modes: Sequence[GenerationMode], num_requests: int) ->
 
 
 def send_to(cases: st.SearchStrategy[Any], num_requests: int) -> None:
-    @settings(max_examples=num_requests, deadline=None, suppress_health_check=[*HealthCheck], database=None)
+    @settings(max_examples=num_requests, suppress_health_check=[*HealthCheck], database=None)
     @given(cases)
     def check(case: Any) -> None:
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):

@@ -56,7 +56,7 @@ def turns(draw: st.DrawFn, vocabulary: Vocabulary, chat_format: ChatFormat) -> l
     return [i for ids in draw(st.lists(mark | text | anything, max_size=24)) for i in ids]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.data())
 def test_any_ids_read_as_the_reference_reads_them(
     chat_format: ChatFormat, vocabulary: Vocabulary, data: st.DataObject

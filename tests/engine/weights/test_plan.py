@@ -31,7 +31,7 @@ def grids(draw, shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     return grid
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_any_cut_of_the_trainers_becomes_any_cut_of_the_replicas(data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.uint8]))

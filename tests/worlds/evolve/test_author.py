@@ -53,8 +53,8 @@ def test_apps_come_one_by_one_in_the_order_of_their_identities():
     ]
     with pytest.raises(ValueError, match="no category called 'magic'; there are finance"):
         find_category("magic")
-    with pytest.raises(ValueError, match="no category called 'magic'"):
-        next(evolve(EvolveConfig(categories=("magic",))))
+    with pytest.raises(ValueError, match="no category 'magic'; there are finance"):
+        EvolveConfig(categories=("magic",))
 
 
 def test_another_author_can_take_its_place():

@@ -149,7 +149,7 @@ def test_restrict_keeps_what_refs_lead_to():
     assert app.strict
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(apps())
 def test_a_random_spec_is_good_and_survives_json(app):
     check(app)
@@ -170,7 +170,7 @@ def argument(draw, schema, codes):
     return draw(st.sampled_from(codes))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(apps(), st.data())
 def test_no_sequence_of_calls_breaks_types_or_refs(app, data):
     fresh = {entity.name: [f"{entity.name}-{i}" for i in range(4)] for entity in app.entities}

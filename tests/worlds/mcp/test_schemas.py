@@ -129,7 +129,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(KEYWORDS, VALUES, max_size=5) | VALUES)
 def test_whatever_comes_is_refused_or_compiles(schema):
     before = json.dumps(schema)

@@ -168,7 +168,7 @@ def test_tools_of_two_apps_never_share_a_name(scenarios: list[Scenario]) -> None
         assert all(len(tool.name) <= 64 for tool in scenario.tools)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(name=st.text(max_size=20), arguments=st.text(max_size=30))
 def test_whatever_is_called_is_answered(name: str, arguments: str) -> None:
     conversation = Conversation(scenario_of(CONFIG, 4), 0, NO_FAULTS)
