@@ -135,7 +135,7 @@ def table(results: dict[str, Any]) -> str:
         f"| kept | {t['kept']}, of which {t['replayed']} replay to their state |\n"
         f"| calls, turns | {t['mean_calls']:.1f} calls in the mean, {t['most_calls']} at most; {t['mean_turns']:.1f} turns of the user |\n"
         f"| faults among those kept | {', '.join(f'{name} {count}' for name, count in t['faults'].items())} |\n"
-        f"| memory of the largest worker | {t['largest_worker_bytes'] / 2**20:.0f} MB |\n"
+        f"| memory of the largest worker, with this benchmark's libraries | {t['largest_worker_bytes'] / 2**20:.0f} MB |\n"
         f"| yield | {reasons} |\n"
     )
 
