@@ -55,6 +55,10 @@ class ToolCall:
         error = data.get("error")
         return cls(data["id"], function["name"], function["arguments"], CallError(error) if error else None)
 
+    def answered(self, result: str) -> Message:
+        """The message that tells the model what came of this call."""
+        return Message("tool", result, tool_call_id=self.id, name=self.name)
+
 
 @dataclass(slots=True)
 class Message:

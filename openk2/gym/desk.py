@@ -58,10 +58,7 @@ class DeskEnv:
     async def step(self, message: Message) -> Observation:
         """Execute the message's calls in order; without calls it is said to the user, who answers or leaves."""
         if message.tool_calls:
-            results = [
-                Message("tool", self.desk.run(call), tool_call_id=call.id, name=call.name)
-                for call in message.tool_calls
-            ]
+            results = [call.answered(self.desk.run(call)) for call in message.tool_calls]
             return Observation(results, self.desk.tools)
         self._said.append(message)
         heard = await self._hear()

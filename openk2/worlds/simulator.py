@@ -12,7 +12,7 @@ from typing import Any
 from openk2.schema import JSON, CallError, ToolCall, ToolSpec
 from openk2.worlds.spec import App
 from openk2.worlds.state import Rows, State
-from openk2.worlds.tools import compile_tools, execute
+from openk2.worlds.tools import compile_tools, execute, is_text
 
 FAULT = "temporary failure, retry"
 MOST_NESTED = 32  # levels of a call's arguments
@@ -117,7 +117,7 @@ def parse_arguments(call: ToolCall) -> tuple[JSON | None, str | None]:
 def _can_be_kept(value: Any, depth: int = 0) -> bool:
     """Whether anybody reads it again once it is written: no NaN, no lone surrogate, no endless nesting."""
     if isinstance(value, str):
-        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+        return is_text(value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict | list):

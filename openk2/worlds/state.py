@@ -139,7 +139,7 @@ class State:
 
     def hash(self) -> str:
         """Hash of the sorted logical rows: equal states hash alike whatever their history."""
-        return hashlib.sha256(canonical(self.rows()).encode()).hexdigest()
+        return hash_of(self.rows())
 
     def snapshot(self) -> JSON:
         """All there is to know, as plain JSON."""
@@ -156,6 +156,11 @@ class State:
     def close(self) -> None:
         """Give the database back."""
         self._tables.give_back(self._database)
+
+
+def hash_of(rows: Rows) -> str:
+    """Equal states hash alike whatever their history."""
+    return hashlib.sha256(canonical(rows).encode()).hexdigest()
 
 
 def _insert(database: sqlite3.Connection, entity: Entity, rows: Iterable[JSON]) -> None:

@@ -95,7 +95,7 @@ def _validate_value(name: str, wanted: Mapping[str, Any], value: Any) -> None:
             raise Refusal(f"{name} must be an integer")
         if "maximum" in wanted and not wanted["minimum"] <= value <= wanted["maximum"]:
             raise Refusal(f"{name} must be {wanted['minimum']} to {wanted['maximum']}")
-    elif not isinstance(value, str) or not _is_text(value):
+    elif not isinstance(value, str) or not is_text(value):
         raise Refusal(f"{name} must be a string")
     if "enum" in wanted and value not in wanted["enum"]:
         raise Refusal(f"{name} must be one of those listed")
@@ -103,7 +103,7 @@ def _validate_value(name: str, wanted: Mapping[str, Any], value: Any) -> None:
         raise Refusal(f"{name} must be {MEANT[wanted['pattern']]}")
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """False for what has no UTF-8 form (lone surrogates), which SQLite refuses."""
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from openk2.sandbox.pool import Pool
 from openk2.schema import Task, ToolCall
-from openk2.worlds.execution.world import BoxWorld, hash_of
+from openk2.worlds.execution.world import BoxWorld
 from openk2.worlds.simulator import encode
+from openk2.worlds.state import hash_of
 
 
 async def failed_gate(task: Task, *, pool: Pool | None = None) -> str | None:

@@ -9,7 +9,8 @@ import openk2
 from openk2.sandbox.pool import Pool
 from openk2.schema import JSON, Message, Task
 from openk2.worlds.execution.teacher import Teacher
-from openk2.worlds.execution.world import BoxWorld, hash_of
+from openk2.worlds.execution.world import BoxWorld
+from openk2.worlds.state import hash_of
 
 
 async def play(task: Task, *, seed: int, sloppiness: float, recipe: str, pool: Pool | None = None) -> JSON:

@@ -37,7 +37,7 @@ class Teacher:
         for number, step in enumerate(self._plan):
             call = ToolCall(f"functions.{step['tool']}:{number}", step["tool"], encode(step["arguments"]))
             messages.append(Message("assistant", tool_calls=[call]))
-            messages.append(Message("tool", await world.run(call), tool_call_id=call.id, name=call.name))
+            messages.append(call.answered(await world.run(call)))
         messages.append(Message("assistant", self.answer))
         return messages
 

@@ -6,8 +6,6 @@ fresh box, with nothing of the episode running.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -152,11 +150,6 @@ class BoxWorld:
             case "query":
                 return _told(await box.run(["python3", "-c", QUERY], arguments["sql"].encode()))
         return _told(await box.run(["sh", "-c", arguments["command"]], env=ENV))
-
-
-def hash_of(rows: Rows) -> str:
-    """Equal for equal states."""
-    return hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _told(result: Result) -> JSON:

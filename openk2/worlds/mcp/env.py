@@ -75,9 +75,7 @@ class McpEnv:
         if not message.tool_calls:
             self._answer = message.content
             return Observation([], world.tools, terminated=True)
-        results = [
-            Message("tool", await world.run(call), tool_call_id=call.id, name=call.name) for call in message.tool_calls
-        ]
+        results = [call.answered(await world.run(call)) for call in message.tool_calls]
         return Observation(results, world.tools)
 
     async def score(self, trace: Trace) -> Score:

@@ -14,8 +14,8 @@ from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.hands import heard, reply
 from openk2.worlds.scenario.script import Turn
 from openk2.worlds.scenario.user import User
-from openk2.worlds.scenario.world import Stage, World, hash_of
-from openk2.worlds.state import Rows
+from openk2.worlds.scenario.world import Stage, World
+from openk2.worlds.state import Rows, hash_of
 from openk2.worlds.tools import parameters
 
 FAMILY = "scenario"
@@ -116,7 +116,7 @@ class Conversation:
 
     def call(self, calls: list[ToolCall]) -> list[Message]:
         """Execute the calls of one message, in order."""
-        return [Message("tool", self.world.run(call), tool_call_id=call.id, name=call.name) for call in calls]
+        return [call.answered(self.world.run(call)) for call in calls]
 
     def answer(self, text: str) -> list[Message]:
         """Take the agent's answer; what the user says to it, nothing at the end."""

@@ -11,9 +11,8 @@ from openk2.schema import JSON, Message, Rubric, Score
 from openk2.worlds.scenario.conversation import Conversation, Scenario
 from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.teacher import Teacher
-from openk2.worlds.scenario.world import hash_of
 from openk2.worlds.simulator import encode
-from openk2.worlds.state import Rows
+from openk2.worlds.state import Rows, hash_of
 
 
 def play(scenario: Scenario, *, number: int, seed: int, rates: FaultRates, sloppiness: float, recipe: str) -> JSON:

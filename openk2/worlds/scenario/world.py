@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ from openk2.schema import JSON, ToolCall
 from openk2.worlds.scenario.faults import ERRORS, Fault, FaultRates
 from openk2.worlds.simulator import Called, encode, parse_arguments
 from openk2.worlds.spec import App, Entity, Tool
-from openk2.worlds.state import Rows, State, Tables, canonical
+from openk2.worlds.state import Rows, State, Tables
 from openk2.worlds.tools import execute
 
 
@@ -122,11 +121,6 @@ class _Tables(dict[str, dict[str, JSON]]):
         state = self._states[app]
         self[name] = state.table(state.app.entity(entity))
         return self[name]
-
-
-def hash_of(rows: Rows) -> str:
-    """Equal states hash alike whatever their history."""
-    return hashlib.sha256(canonical(rows).encode()).hexdigest()
 
 
 class World:
