@@ -12,8 +12,10 @@ from typing import Any
 
 from openk2.gym.answer import numbers_in, read_choice, read_number, shortest
 from openk2.gym.config import LogicConfig
+from openk2.gym.family import Family
 from openk2.gym.names import invented_names
-from openk2.gym.single_turn import Generator, Question, SingleTurnEnv
+from openk2.gym.single_turn import Generator, Question, SingleTurnEnv, right_answer
+from openk2.schema import Message, Observation, Task
 
 _NUM_OPTIONS = 6
 
@@ -234,3 +236,10 @@ _GENERATORS: dict[str, Generator] = {
     "membership": _membership,
     "facts": _facts,
 }
+
+
+def _guess(task: Task, observation: Observation, rng: random.Random) -> list[Message]:
+    return [Message("assistant", str(rng.choice(task.payload["options"] or range(100))))]
+
+
+FAMILY = Family("logic", "orders, sets, sequences and facts over invented names", LogicEnv, right_answer, _guess, 1 / 6)

@@ -8,8 +8,10 @@ from typing import Any
 
 from openk2.gym.answer import numbers_in, read_number, shortest
 from openk2.gym.config import ArithmeticConfig
+from openk2.gym.family import Family
 from openk2.gym.names import invented_names
-from openk2.gym.single_turn import Generator, Question, SingleTurnEnv
+from openk2.gym.single_turn import Generator, Question, SingleTurnEnv, right_answer
+from openk2.schema import Message, Observation, Task
 
 _THINGS = ("pens", "cups", "keys", "nuts", "books", "coins")
 _NUM_COMPARED = 6
@@ -111,3 +113,10 @@ _GENERATORS: dict[str, Generator] = {
     "story": _story,
     "comparison": _comparison,
 }
+
+
+def _guess(task: Task, observation: Observation, rng: random.Random) -> list[Message]:
+    return [Message("assistant", str(rng.choice(task.payload["options"] or range(100))))]
+
+
+FAMILY = Family("math", "small arithmetic in words and digits", ArithmeticEnv, right_answer, _guess, chance=0.08)

@@ -1,4 +1,4 @@
-"""An environment of single questions: one is asked, the assistant answers in text, an exact check decides."""
+"""Families of generated questions: drawn by kind and level, split by content, judged by one exact answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from openk2.gym.config import QuestionsConfig
-from openk2.schema import Message, Observation, Score, Task, Trace
+from openk2.gym.question import QuestionEnv, Verifier
+from openk2.schema import JSON, Message, Observation, Score, Task
 
 _HELDOUT_SHARE = 0.2
 _MOST_REPEATS = 500  # so many draws without a new question: the kind has no more
@@ -21,13 +22,15 @@ class Question:
     """What a generator makes.
 
     ``key`` is the problem without its wording: questions of one key are all in the same split. ``options`` are the
-    answers the text offers to choose from; empty where any number may be the answer.
+    answers the text offers to choose from; empty where any answer of the kind's form may be right. ``facts`` is what the verifier
+    needs beside the answer; it goes into the task's payload.
     """
 
     text: str
     answer: str
     key: str
     options: tuple[str, ...] = ()
+    facts: JSON = field(default_factory=dict)
 
 
 Generator = Callable[[random.Random, int], Question]
@@ -37,23 +40,16 @@ Reader = Callable[[str, Mapping[str, Any]], str | None]
 """Reads from a reply, given the task's payload, the answer it commits to; None for none."""
 
 
-class SingleTurnEnv:
-    """Questions with one right answer each (an ``Env``). Splits: "train" and "heldout".
+class Questions:
+    """The tasks of a family of generated questions. Splits: "train" and "heldout".
 
     Which split a question is in follows from a hash of its ``key`` alone, so no seed and no wording ever carries a
-    problem across. An episode is a function of the task and the reply: the seed of ``reset`` changes nothing.
+    problem across.
     """
 
-    resumable: Literal["snapshot", "replay", "none"] = "replay"
-
-    def __init__(self, family: str, generators: Mapping[str, Generator], read: Reader, config: QuestionsConfig) -> None:
-        self.family = family
-        self._generators = generators
-        self._read = read
-        self._config = config
+    def __init__(self, family: str, generators: Mapping[str, Generator], config: QuestionsConfig) -> None:
+        self._family, self._generators, self._config = family, generators, config
         self._tasks: dict[str, tuple[Task, ...]] = {}
-        self._task: Task | None = None
-        self._reply: Message | None = None
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of "train" or "heldout", made on first use; kinds and levels take turns.
@@ -63,48 +59,10 @@ class SingleTurnEnv:
         """
         counts = {"train": self._config.num_train, "heldout": self._config.num_heldout}
         if split not in counts:
-            raise ValueError(f'no split "{split}" in {self.family}: choose "train" or "heldout"')
+            raise ValueError(f'no split "{split}" in {self._family}: choose "train" or "heldout"')
         if split not in self._tasks:
             self._tasks[split] = tuple(self._draw(split, counts[split]))
         return self._tasks[split]
-
-    async def reset(self, task: Task, seed: int) -> Observation:
-        """Ask the task's question. Raises ValueError for a task of another family."""
-        if task.family != self.family:
-            raise ValueError(f'task "{task.id}" is of family "{task.family}", not "{self.family}"')
-        self._task, self._reply = task, None
-        return Observation([Message("user", task.payload["question"])], [])
-
-    async def step(self, message: Message) -> Observation:
-        """Take the reply, which ends the episode. Raises ValueError when no question is open."""
-        if self._task is None or self._reply is not None:
-            raise ValueError("no question is open: call reset first")
-        self._reply = message
-        return Observation([], [], terminated=True)
-
-    async def score(self, trace: Trace) -> Score:
-        """1 for the right answer, else 0. Parts: ``answered`` (one answer could be read) and ``correct``.
-
-        Judges the reply that ``step`` was given. A reply with tool calls, or none at all, is no answer.
-        """
-        if self._task is None:
-            raise ValueError("no episode to score: call reset first")
-        payload, reply = self._task.payload, self._reply
-        read = None if reply is None or reply.tool_calls else self._read(reply.content, payload)
-        correct = float(read is not None and read == payload["answer"])
-        return Score(correct, {"answered": float(read is not None), "correct": correct})
-
-    async def close(self) -> None:
-        """Forget the episode."""
-        self._task = self._reply = None
-
-    def snapshot(self) -> bytes:
-        """Raises ValueError: the episode is resumed by replay."""
-        raise ValueError(f"{self.family} episodes have no snapshot: they are resumed by replay")
-
-    def restore(self, state: bytes) -> None:
-        """Raises ValueError: the episode is resumed by replay."""
-        raise ValueError(f"{self.family} episodes have no snapshot: they are resumed by replay")
 
     def _draw(self, split: str, count: int) -> list[Task]:
         cells = [(kind, level) for level in self._config.levels for kind in self._generators]
@@ -113,7 +71,7 @@ class SingleTurnEnv:
         while len(drawn) < count:
             if not cells:
                 raise ValueError(
-                    f"{self.family} has {len(drawn)} different {split} questions of kinds "
+                    f"{self._family} has {len(drawn)} different {split} questions of kinds "
                     f"{', '.join(self._generators)} at levels {self._config.levels}, not {count}: ask for fewer"
                 )
             for kind, level in tuple(cells):
@@ -129,11 +87,45 @@ class SingleTurnEnv:
     ) -> Task | None:
         for _ in itertools.repeat(None, _MOST_REPEATS):
             question = self._generators[kind](rng, level)
-            task_id = f"{self.family}-{kind}-{_hash(question.text):016x}"
+            task_id = f"{self._family}-{kind}-{_hash(question.text):016x}"
             if split_of(question.key) == split and task_id not in drawn:
                 payload = {"question": question.text, "answer": question.answer, "options": list(question.options)}
-                return Task(task_id, self.family, kind, split, payload, difficulty=(level - 1) / 2)
+                return Task(
+                    task_id,
+                    self._family,
+                    kind,
+                    split,
+                    payload | question.facts,
+                    tags=(kind,),
+                    difficulty=(level - 1) / 2,
+                )
         return None
+
+
+class SingleTurnEnv(QuestionEnv):
+    """Generated questions with one right answer each: 1 for it, else 0.
+
+    Parts: ``answered`` (one answer could be read) and ``correct``.
+    """
+
+    def __init__(self, family: str, generators: Mapping[str, Generator], read: Reader, config: QuestionsConfig) -> None:
+        super().__init__(family, Questions(family, generators, config).tasks, exactly(read))
+
+
+def right_answer(task: Task, observation: Observation, rng: random.Random) -> list[Message]:
+    """Says the answer that stands in the task."""
+    return [Message("assistant", f"The answer is {task.payload['answer']}.")]
+
+
+def exactly(read: Reader) -> Verifier:
+    """The verifier of an answer that has one form once it is read."""
+
+    async def verify(reply: str, task: Task) -> Score:
+        answer = read(reply, task.payload)
+        correct = float(answer is not None and answer == task.payload["answer"])
+        return Score(correct, {"answered": float(answer is not None), "correct": correct})
+
+    return verify
 
 
 def split_of(key: str) -> str:

@@ -35,9 +35,13 @@ class Exercise:
             "plan": [{"tool": tool, "arguments": arguments} for tool, arguments in self.plan], "answer": self.answer,
             "inputs": list(self.inputs), "outputs": list(self.outputs),
         }  # fmt: skip
-        return Task(
-            f"{FAMILY}-{family}-{split}-{index:05d}", FAMILY, self.kind, split, payload, Rubric(self.items), (family,)
-        )
+        rubric = Rubric(self.items)
+        return Task(task_id(family, split, index), FAMILY, self.kind, split, payload, rubric, (family,))
+
+
+def task_id(family: str, split: str, index: int) -> str:
+    """The id of a family's task."""
+    return f"{FAMILY}-{family}-{split}-{index:05d}"
 
 
 def has(entity: str, key: str, **fields: object) -> RubricItem:

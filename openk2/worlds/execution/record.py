@@ -8,6 +8,7 @@ from typing import Any
 import openk2
 from openk2.sandbox.pool import Pool
 from openk2.schema import JSON, Message, Task
+from openk2.worlds.execution.gates import failed_gate
 from openk2.worlds.execution.teacher import Teacher
 from openk2.worlds.execution.world import BoxWorld
 from openk2.worlds.state import hash_of
@@ -37,9 +38,20 @@ async def play(task: Task, *, seed: int, sloppiness: float, recipe: str, pool: P
         "provenance": {"author": "scripted", "version": openk2.__version__, "recipe": recipe},
     }
     if not score.passed:
-        missed = sorted(name for name, part in score.parts.items() if part < 1)
+        missed = sorted({item.check for item in task.rubric.items if score.parts[item.name] < 1})
         record |= {"stage": "judge", "reason": f"missed {' + '.join(missed)}"}
     return record
+
+
+async def records_of(task: Task, *, num: int, sloppiness: float, recipe: str) -> list[JSON]:
+    """All records of a task: ``num`` trajectories, or one reject when the task itself is none."""
+    try:
+        gate = await failed_gate(task)
+    except ValueError as error:
+        return [{"id": task.id, "stage": "task", "reason": str(error)}]
+    if gate is not None:
+        return [{"id": task.id, "stage": "gates", "reason": gate, "task": task.to_json()}]
+    return [await play(task, seed=seed, sloppiness=sloppiness, recipe=recipe) for seed in range(num)]
 
 
 async def replays(record: Mapping[str, Any], task: Task, *, pool: Pool | None = None) -> bool:

@@ -6,6 +6,7 @@ that was killed goes on behind its last record, and the files end the same to th
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +15,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from openk2.jobs import jsonl
 from openk2.jobs.atomic import read_json, write_json
 from openk2.jobs.funnel import Funnel
 from openk2.jobs.ordered import Where, ordered_map
-from openk2.schema import JSON
+from openk2.schema import JSON, Task
 from openk2.worlds.endpoint.config import SynthesisEndpoint
 from openk2.worlds.evolve.author import AppId, ScriptedAuthor, app_ids
 from openk2.worlds.evolve.config import EvolveConfig
+from openk2.worlds.execution import record as executed
+from openk2.worlds.execution.exercise import task_id
+from openk2.worlds.execution.tasks import Family, make_task
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.gates import failed_gate
@@ -33,7 +37,7 @@ from openk2.worlds.scenario.write import ScenarioConfig, write_scenario
 
 STAGES = ("task", "gates", "judge")
 KEPT, REJECTED, FUNNEL = "trajectories.jsonl", "rejects.jsonl", "funnel.json"
-_CHUNK = 20  # tasks a worker takes at a time
+_CHUNK, _EXECUTED_CHUNK = 20, 2  # tasks a worker takes at a time
 _LIMIT_S = 120.0  # for one chunk
 _HEAD = ("id", "stage", "reason")
 # Who does the work, and how much there is of it, changes no record.
@@ -61,6 +65,20 @@ class SynthesisConfig(BaseModel):
     endpoint: SynthesisEndpoint | None = Field(
         None, description="A chat endpoint that plays parts; none: all is scripted (see worlds.endpoint.synthesize)."
     )
+    execution: tuple[Family, ...] = Field(
+        (), description="Tasks that really run, of these families by turns, instead of tasks over apps."
+    )
+
+    @model_validator(mode="after")
+    def _endpoint_has_a_part(self) -> SynthesisConfig:
+        if self.execution and self.endpoint is not None:
+            raise ValueError("endpoint: it plays no part in execution's tasks; leave one of the two out")
+        return self
+
+    @property
+    def chunk(self) -> int:
+        """Tasks a worker takes at a time."""
+        return _EXECUTED_CHUNK if self.execution else _CHUNK
 
 
 @dataclass(slots=True)
@@ -83,6 +101,10 @@ def scenario_of(config: SynthesisConfig, index: int) -> Scenario:
 
 def records_of(config: SynthesisConfig, index: int) -> Iterator[JSON]:
     """All records of a task: its trajectories, or one reject when the task itself is none."""
+    if config.execution:
+        task, num = execution_task(config, index), config.trajectories_per_task
+        yield from asyncio.run(executed.records_of(task, num=num, sloppiness=config.sloppiness, recipe=config.name))
+        return
     scenario = gated(config, index, functools.partial(scenario_of, config, index))
     if isinstance(scenario, dict):
         yield scenario
@@ -92,6 +114,12 @@ def records_of(config: SynthesisConfig, index: int) -> Iterator[JSON]:
             scenario, number=number, seed=config.scenario.seed, rates=config.faults, sloppiness=config.sloppiness,
             recipe=config.name,
         )  # fmt: skip
+
+
+def execution_task(config: SynthesisConfig, index: int) -> Task:
+    """Task ``index`` of a run over tasks that really run: the families take turns."""
+    number, turn = divmod(index, len(config.execution))
+    return make_task(config.execution[turn], config.split, number, seed=config.scenario.seed)
 
 
 def gated(config: SynthesisConfig, index: int, write: Callable[[], Scenario]) -> Scenario | JSON:
@@ -108,6 +136,9 @@ def gated(config: SynthesisConfig, index: int, write: Callable[[], Scenario]) ->
 
 def task_name(config: SynthesisConfig, index: int) -> str:
     """The id of a task; a trajectory's has #NUMBER behind it."""
+    if config.execution:
+        number, turn = divmod(index, len(config.execution))
+        return task_id(config.execution[turn], config.split, number)
     return f"{config.split}-{index:06d}"
 
 
@@ -125,7 +156,7 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
                 done.add(record["id"])
                 count(funnel, record, STAGES)
     work = functools.partial(_chunk, config)
-    starts = range(0, config.num_tasks, _CHUNK)
+    starts = range(0, config.num_tasks, config.chunk)
     began, written = time.monotonic(), 0
     with jsonl.Appender(out_dir / KEPT) as kept, jsonl.Appender(out_dir / REJECTED) as rejected:
         todo = (start for start in starts if not _is_done(config, start, done))
@@ -140,7 +171,9 @@ def synthesize(config: SynthesisConfig, out_dir: Path, on_progress: Callable[[Pr
             if on_progress is not None:
                 turned_away = sum(reasons.total() for reasons in funnel.rejected.values())
                 rate = written / max(time.monotonic() - began, 1e-9)
-                on_progress(Progress(min(start + _CHUNK, config.num_tasks), funnel.kept["judge"], turned_away, rate))
+                on_progress(
+                    Progress(min(start + config.chunk, config.num_tasks), funnel.kept["judge"], turned_away, rate)
+                )
     write_json(out_dir / FUNNEL, funnel.to_json())
     return funnel
 
@@ -186,7 +219,7 @@ def _what_matters(config: SynthesisConfig) -> tuple[JSON, Any]:
 
 def _chunk(config: SynthesisConfig, start: int) -> tuple[int, list[tuple[JSON, bytes]]]:
     """The records of some tasks, as lines: whoever collects them has little to do. Beside each what the funnel asks for."""
-    stop = min(start + _CHUNK, config.num_tasks)
+    stop = min(start + config.chunk, config.num_tasks)
     records = (record for index in range(start, stop) for record in records_of(config, index))
     return start, [({key: record[key] for key in _HEAD if key in record}, jsonl.encode(record)) for record in records]
 
@@ -194,7 +227,7 @@ def _chunk(config: SynthesisConfig, start: int) -> tuple[int, list[tuple[JSON, b
 def _is_done(config: SynthesisConfig, start: int, done: set[str]) -> bool:
     """Whether every task of a chunk has its last record."""
     last = config.trajectories_per_task - 1
-    names = (task_name(config, index) for index in range(start, min(start + _CHUNK, config.num_tasks)))
+    names = (task_name(config, index) for index in range(start, min(start + config.chunk, config.num_tasks)))
     return all(name in done or f"{name}#{last}" in done for name in names)
 
 
