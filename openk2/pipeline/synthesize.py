@@ -14,6 +14,7 @@ from openk2.jobs.funnel import Funnel
 from openk2.recipe import files
 from openk2.recipe.check import check
 from openk2.recipe.flags import override
+from openk2.sandbox.enclosure import SandboxError, enclosure
 from openk2.worlds.scenario import synthesize as scenarios
 from openk2.worlds.scenario.synthesize import SynthesisConfig
 
@@ -48,7 +49,12 @@ def synthesize(config: SynthesisConfig, folder: Path) -> Funnel:
 
 
 def _writer(config: SynthesisConfig) -> Callable[[SynthesisConfig, Path, Callable[[scenarios.Progress], None]], Funnel]:
-    """The scripted run, or the one that asks a chat endpoint."""
+    """The scripted run, or the one that asks a chat endpoint. Raises ValueError where what it takes is missing."""
+    if config.execution:
+        try:
+            enclosure()
+        except SandboxError as error:
+            raise ValueError(str(error)) from error
     if config.endpoint is None:
         return scenarios.synthesize
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
+import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ import pytest
 
 from openk2.cli import main
 from openk2.jobs import jsonl
+from openk2.sandbox.enclosure import enclosure
 from openk2.view.trajectories.sources import Table
-from openk2.worlds.scenario.synthesize import FUNNEL, KEPT, REJECTED, SynthesisConfig, scenario_of
+from openk2.worlds.execution.record import replays
+from openk2.worlds.scenario.synthesize import FUNNEL, KEPT, REJECTED, SynthesisConfig, execution_task, scenario_of
 from openk2.worlds.scenario.write import ScenarioConfig
 from tests.llm.server import ChatServer
+from tests.sandbox.conftest import why_no_box
 from tests.worlds.endpoint.players import Players
 
 RECIPE = 'name = "small"\nnum_tasks = 40\ntrajectories_per_task = 2\nexecutor = "here"\n'
@@ -118,3 +124,48 @@ def test_a_bad_endpoint_is_said_in_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+EXECUTION = 'name = "small"\nexecution = ["folder", "database"]\nnum_tasks = 6\nsloppiness = 0.5\nexecutor = "here"\n'
+
+
+@pytest.mark.skipif(bool(why_no_box()), reason=why_no_box())
+def test_tasks_that_really_run_make_a_dataset_too_and_a_cut_run_ends_the_same(tmp_path: Path) -> None:
+    assert run(tmp_path, EXECUTION) == 0
+    out = tmp_path / "out"
+    kept, rejected = list(jsonl.read(out / KEPT)), list(jsonl.read(out / REJECTED))
+    assert len(kept) + len(rejected) == 24
+    assert {record["reason"] for record in rejected} <= {"missed state", "missed fact", "missed fact + state"}
+    assert json.loads((out / FUNNEL).read_text())["judge"] == {
+        "kept": len(kept),
+        "rejected": len(rejected),
+        "reasons": dict(Counter(record["reason"] for record in rejected).most_common()),
+    }
+    tasks = {record["id"].partition("#")[0] for record in kept}
+    assert f"| tasks | {len(tasks)} |" in (out / "README.md").read_text()
+    config = SynthesisConfig.model_validate(tomllib.loads(EXECUTION))
+    assert asyncio.run(replays(kept[-1], execution_task(config, 5)))
+    whole = (out / KEPT).read_bytes()
+    (out / KEPT).write_bytes(whole[: len(whole) // 2])
+    assert run(tmp_path, EXECUTION) == 0
+    assert (out / KEPT).read_bytes() == whole
+    assert list(jsonl.read(out / REJECTED)) == rejected
+
+
+def test_without_bubblewrap_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    enclosure.cache_clear()
+    try:
+        assert run(tmp_path, EXECUTION) == 2
+    finally:
+        enclosure.cache_clear()
+    assert "bubblewrap is not installed: sudo apt install bubblewrap" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_endpoint_has_no_part_in_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint = 'endpoint = { base_url = "http://127.0.0.1:1/v1", model = "any" }\n'
+    assert run(tmp_path, EXECUTION + endpoint) == 2
+    assert "endpoint: it plays no part in execution's tasks" in capsys.readouterr().err

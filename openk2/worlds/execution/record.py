@@ -33,7 +33,7 @@ async def play(task: Task, *, seed: int, sloppiness: float, recipe: str, pool: P
         "rubric": task.rubric.to_json(),
         "score": {"total": score.total, "parts": score.parts},
         "seed": seed,
-        "calls": [called.to_json() for called in world.log],
+        "calls": _calls(world),
         "state": {"before": hash_of(world.initial), "after": hash_of(rows)},
         "provenance": {"author": "scripted", "version": openk2.__version__, "recipe": recipe},
     }
@@ -62,4 +62,8 @@ async def replays(record: Mapping[str, Any], task: Task, *, pool: Pool | None = 
         for call in Message.from_json(message).tool_calls:
             await world.run(call)
     state = {"before": hash_of(world.initial), "after": hash_of(await world.rows())}
-    return [called.to_json() for called in world.log] == record["calls"] and state == record["state"]
+    return _calls(world) == record["calls"] and state == record["state"]
+
+
+def _calls(world: BoxWorld) -> list[JSON]:
+    return [{"name": called.name, "arguments": called.arguments, "result": called.result} for called in world.log]
