@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from openk2.schema import Rubric, RubricItem, Score
@@ -26,15 +26,19 @@ def mentions(text: str, value: str | int | float) -> bool:
 
     12.5 is also 12.50, ``in_progress`` also "in progress".
     """
-    text, word = text.translate(SAME).lower(), str(value).translate(SAME).lower()
-    if isinstance(value, int | float):
-        text = THOUSANDS.sub("", text)
+    text, word = _plain(text, isinstance(value, int | float)), str(value).translate(SAME).lower()
     words = {word}
     if isinstance(value, float):
         words |= {f"{value:.2f}", f"{value:g}"}
     elif isinstance(value, str):
         words.add(word.replace("_", " "))
     return any(_names(text, word) for word in words)
+
+
+@lru_cache(maxsize=512)  # of an episode every fact reads the same few
+def _plain(text: str, numbers: bool) -> str:
+    plain = text.translate(SAME).lower()
+    return THOUSANDS.sub("", plain) if numbers else plain
 
 
 def _names(text: str, word: str) -> bool:
@@ -49,7 +53,8 @@ def _names(text: str, word: str) -> bool:
 
 def strays(text: str, known: Collection[str], keys: Collection[str]) -> set[str]:
     """The records' keys and numbers in a text that are not among the known ones."""
-    tokens = {THOUSANDS.sub("", token) for token in TOKEN.findall(text.translate(SAME))}
+    found = TOKEN.findall(text.translate(SAME))
+    tokens = {THOUSANDS.sub("", token) if "," in token else token for token in found}
     return {token for token in tokens if (token in keys or token[0].isdigit()) and token not in known}
 
 

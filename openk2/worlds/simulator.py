@@ -121,6 +121,9 @@ def _can_be_kept(value: Any, depth: int = 0) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict | list):
-        inside = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        return depth < MOST_NESTED and all(_can_be_kept(item, depth + 1) for item in inside)
+        if depth == MOST_NESTED:
+            return False
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
+            if not _can_be_kept(item, depth + 1):
+                return False
     return True

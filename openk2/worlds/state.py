@@ -25,6 +25,7 @@ class Tables:
 
     def __init__(self, app: App, rows: Mapping[str, list[JSON]]) -> None:
         self._app, self._rows = app, rows
+        self.columns = {entity.name: [field.name for field in entity.fields] for entity in app.entities}
         self._idle: list[sqlite3.Connection] = []
 
     def take(self) -> sqlite3.Connection:
@@ -77,7 +78,7 @@ class State:
             f'SELECT * FROM "{entity.name}" WHERE "{field}" = ? ORDER BY "{entity.key}" LIMIT 1', (value,)
         )
         row = cursor.fetchone()
-        return None if row is None else dict(zip((f.name for f in entity.fields), row, strict=True))
+        return None if row is None else dict(zip(self._tables.columns[entity.name], row, strict=True))
 
     def insert(self, entity: Entity, row: JSON) -> None:
         """Add a record that has every field."""
@@ -110,7 +111,8 @@ class State:
         by = f'ORDER BY "{field}" {way}, "{entity.key}" LIMIT ?'
         (count,) = self._database.execute(f'SELECT COUNT(*) FROM "{entity.name}" {where}', values).fetchone()
         rows = self._database.execute(f'SELECT * FROM "{entity.name}" {where} {by}', (*values, limit)).fetchall()
-        return count, [dict(zip((f.name for f in entity.fields), row, strict=True)) for row in rows]
+        names = self._tables.columns[entity.name]
+        return count, [dict(zip(names, row, strict=True)) for row in rows]
 
     def measure(self, entity: Entity, filters: Sequence[Filter], measure: str, field: str) -> tuple[int, float | None]:
         """How many records pass all filters, and the ``measure`` of a number over them (None over nothing but a sum's 0)."""
@@ -133,7 +135,7 @@ class State:
 
     def table(self, entity: Entity) -> dict[str, JSON]:
         """The records of an entity: key → fields."""
-        names = [field.name for field in entity.fields]
+        names = self._tables.columns[entity.name]
         cursor = self._database.execute(f'SELECT * FROM "{entity.name}" ORDER BY "{entity.key}"')
         return {row[0]: dict(zip(names, row, strict=True)) for row in cursor}
 

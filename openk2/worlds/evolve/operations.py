@@ -218,7 +218,7 @@ def _distinct(params: tuple[Param, ...], key: str) -> tuple[Param, ...]:
     for param in params:
         name = param.name if param.name.lower() not in seen else (key if param.role == "key" else param.role)
         seen.add(name.lower())
-        out.append(replace(param, name=name))
+        out.append(param if name == param.name else replace(param, name=name))
     return tuple(out)
 
 

@@ -8,8 +8,9 @@ from random import Random
 from openk2.schema import ToolCall
 from openk2.worlds.gates import random_arguments
 from openk2.worlds.judge import judge, passes
-from openk2.worlds.scenario.conversation import Conversation, Scenario
+from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import NO_FAULTS
+from openk2.worlds.scenario.world import World
 from openk2.worlds.simulator import encode
 
 RANDOM_CALLS = 5
@@ -25,41 +26,43 @@ def failed_gate(scenario: Scenario) -> str | None:
     """
     answers = [turn.answer for turn in scenario.turns]
     plan = [ToolCall("", step["tool"], encode(step["arguments"])) for turn in scenario.turns for step in turn.calls]
-    with closing(Conversation(scenario, 0, NO_FAULTS)) as played:
-        world = played.world
 
-        def passed(told: list[str]) -> bool:
-            return passes(scenario.rubric, world.initial, world.look(), world.log, told)
+    def passed(world: World, told: list[str]) -> bool:
+        return passes(scenario.rubric, world.initial, world.look(), world.log, told)
 
-        def run(call: ToolCall) -> None:
-            world.run(call, "user" if call.name in scenario.held else "agent")
+    def run(world: World, call: ToolCall) -> None:
+        world.run(call, "user" if call.name in scenario.held else "agent")
 
-        start = world.snapshot()
+    with _begun(scenario) as world:
         if judge(scenario.rubric, world.initial, world.initial, [], []).total > 0:
             return "null"
         for call in plan:
-            if passed(answers):
+            if passed(world, answers):
                 return "prefix"
-            run(call)
-        if passed([]):
+            run(world, call)
+        if passed(world, []):
             return "prefix"
-        if not passed(answers):
+        if not passed(world, answers):
             return "oracle"
         end, log = world.rows(), world.log
-        world.restore(start)
+    with _begun(scenario) as world:
         for call in plan:
-            run(call)
+            run(world, call)
         if world.rows() != end or world.log != log:
             return "replay"
-        if scenario.held:
-            world.restore(start)
+    if scenario.held:
+        with _begun(scenario) as world:
             for call in plan:
                 world.run(call)
-            if passed(answers):
+            if passed(world, answers):
                 return "alone"
-        world.restore(start)
+    with _begun(scenario) as world:
         rng = Random(f"random/{scenario.id}")
         for _ in range(RANDOM_CALLS):
             tool = rng.choice(scenario.tools)
             world.run(ToolCall("", tool.name, encode(random_arguments(tool, rng))))
-        return "random" if passed(answers) else None
+        return "random" if passed(world, answers) else None
+
+
+def _begun(scenario: Scenario) -> closing[World]:
+    return closing(World(scenario.stages, scenario.names, 0, NO_FAULTS, scenario.held))

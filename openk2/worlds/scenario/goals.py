@@ -337,10 +337,10 @@ def _readable(app: App) -> Iterator[Tools]:
 
 def _shown_after(app: App) -> Iterator[Tools]:
     """A tool that changes a field, and one that shows it."""
+    readers = _by_entity(app, "get")
     for one in app.tools:
-        for two in app.tools:
-            if one.op in ACTING and two.op == "get" and one.entity == two.entity and one.field in two.returns:
-                yield one, two
+        if one.op in ACTING:
+            yield from ((one, two) for two in readers.get(one.entity, ()) if one.field in two.returns)
 
 
 def _linked(app: App) -> Iterator[Tools]:
@@ -364,10 +364,18 @@ def _guarded(app: App) -> Iterator[Tools]:
 
 def _several(app: App) -> Iterator[Tools]:
     """A search, and a transition over the same entity."""
+    movers = _by_entity(app, "transition")
     for one in app.tools:
-        for two in app.tools:
-            if one.op == "search" and two.op == "transition" and one.entity == two.entity:
-                yield one, two
+        if one.op == "search":
+            yield from ((one, two) for two in movers.get(one.entity, ()))
+
+
+def _by_entity(app: App, op: str) -> dict[str, list[Tool]]:
+    found: dict[str, list[Tool]] = {}
+    for tool in app.tools:
+        if tool.op == op:
+            found.setdefault(tool.entity, []).append(tool)
+    return found
 
 
 GOALS: Mapping[str, tuple[Callable[[App], Iterator[Tools]], Writer]] = {

@@ -84,17 +84,20 @@ class _Watched(State):
 
     def __init__(self, stage: Stage) -> None:
         self.changes: list[JSON] = []
+        self.written: set[str] = set()
         self.before: dict[tuple[str, str], JSON] = {}
         self._name = stage.app.name
         super().__init__(stage.app, stage.databases, stage.fresh)
 
     def insert(self, entity: Entity, row: JSON) -> None:
         super().insert(entity, row)
+        self.written.add(entity.name)
         self._note(entity, row[entity.key], None, None, row)
 
     def update(self, entity: Entity, key: str, field: str, value: str | int) -> None:
         before = self.get(entity, key)
         super().update(entity, key, field, value)
+        self.written.add(entity.name)
         if before is not None and before[field] != value:
             self.before[entity.name, key] = before
             self._note(entity, key, field, before[field], value)
@@ -102,7 +105,13 @@ class _Watched(State):
     def remove(self, entity: Entity, key: str) -> None:
         before = self.get(entity, key)
         super().remove(entity, key)
+        self.written.add(entity.name)
         self._note(entity, key, None, before, None)
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        super().restore(snapshot)
+        self.before.clear()
+        self.written = {entity.name for entity in self.app.entities}
 
     def _note(self, entity: Entity, key: str, field: str | None, before: Any, after: Any) -> None:
         place = {"app": self._name, "entity": entity.name, "key": key, "field": field}
@@ -110,16 +119,16 @@ class _Watched(State):
 
 
 class _Tables(dict[str, dict[str, JSON]]):
-    """Tables that are read when they are first asked for."""
+    """Tables that are read when they are first asked for; those that nothing has written to are the initial ones."""
 
-    def __init__(self, states: Mapping[str, State]) -> None:
+    def __init__(self, states: Mapping[str, _Watched], initial: Rows) -> None:
         super().__init__()
-        self._states = states
+        self._states, self._initial = states, initial
 
     def __missing__(self, name: str) -> dict[str, JSON]:
         app, _, entity = name.partition(".")
         state = self._states[app]
-        self[name] = state.table(state.app.entity(entity))
+        self[name] = state.table(state.app.entity(entity)) if entity in state.written else self._initial[name]
         return self[name]
 
 
@@ -152,11 +161,12 @@ class World:
 
     def rows(self) -> Rows:
         """All records now, the entities under APP.ENTITY."""
-        return {f"{app}.{name}": rows for app, state in self._states.items() for name, rows in state.rows().items()}
+        tables = self.look()
+        return {name: tables[name] for name in self.initial}
 
     def look(self) -> Rows:
         """All records now, each table read when it is first looked at."""
-        return _Tables(self._states)
+        return _Tables(self._states, self.initial)
 
     def run(self, call: ToolCall, by: By = "agent") -> str:
         """Execute one call and log it. Returns compact JSON; whatever is wrong with a call is in its ``error``."""
@@ -213,7 +223,6 @@ class World:
         """Go back to a snapshot of the same task. A stale read shows nothing from before it."""
         for name, state in self._states.items():
             state.restore(snapshot["states"][name])
-            state.before.clear()
         self.log = [Logged(**logged) for logged in snapshot["log"]]
 
     def close(self) -> None:
