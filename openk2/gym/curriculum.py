@@ -15,7 +15,8 @@ Array = NDArray[np.float64]
 
 FLOOR = 0.1  # what a task weighs that seems to teach nothing: the policy moves, and estimates err
 PRIOR = 4.0  # rollouts that a kind's rate counts for in the estimate of one of its tasks
-KIND_MEMORY, TASK_MEMORY = 0.9, 0.98  # how much of what was seen still counts after another step
+KIND_MEMORY = 0.9  # how much of what was seen of a kind still counts after another of its groups
+TASK_MEMORY = 0.98  # and of a task after another step
 THIN = 0.5  # a tag is thin that was chosen less than this part of an even share
 TOP_UP = 4  # one choice in so many may go to a thin tag
 
@@ -97,8 +98,6 @@ class Curriculum:
     def learn(self, rewards: Mapping[str, Sequence[float]]) -> None:
         """Take the rewards of groups, by task. Raises ValueError for one outside [0, 1] and for an unknown task."""
         self._step += 1
-        self._passes_K *= KIND_MEMORY
-        self._tries_K *= KIND_MEMORY
         for name, group in rewards.items():
             if name not in self._place:
                 raise ValueError(f"task {name} is none of this curriculum's")
@@ -109,8 +108,9 @@ class Curriculum:
             self._passes_T[place] = kept * self._passes_T[place] + sum(group)
             self._tries_T[place] = kept * self._tries_T[place] + len(group)
             self._seen_T[place] = self._step
-            self._passes_K[self._kind_T[place]] += sum(group)
-            self._tries_K[self._kind_T[place]] += len(group)
+            kind = self._kind_T[place]
+            self._passes_K[kind] = KIND_MEMORY * self._passes_K[kind] + sum(group)
+            self._tries_K[kind] = KIND_MEMORY * self._tries_K[kind] + len(group)
 
     def mixed(self) -> dict[str, float]:
         """By kind, how likely a group of a task is to teach."""

@@ -30,7 +30,8 @@ from openk2.schema import Sampling, Task
 from openk2.text.tokenizer import Tokenizer
 from openk2.train.dialogues import DialogueStream, read_dialogues
 from openk2.train.metrics import last_metrics, read_metrics
-from openk2.train.rl import PromptSource, reinforce
+from openk2.train.prompts import PromptSource
+from openk2.train.rl import reinforce
 from openk2.train.supervised import fit
 from openk2.view.live import LiveView, Progress
 from openk2.view.report import write_report
@@ -206,6 +207,7 @@ def rl(run: Run) -> Done:
         {family: tasks(family, run.recipe.worlds, "rl") for family in config.families},
         config.families,
         num_prompts=config.prompts_per_step,
+        rollouts_per_prompt=config.rollouts_per_prompt,
         seed=run.recipe.seed,
     )
     ptx = None

@@ -16,91 +16,18 @@ from torch import Tensor
 from openk2.agent import Budget
 from openk2.engine.config import EngineConfig
 from openk2.model.transformer import Transformer
-from openk2.schema import Env, Sampling, Task, Trace
+from openk2.schema import Env, Sampling, Trace
 from openk2.text.chat import ChatFormat
 from openk2.train.config import RLConfig
 from openk2.train.dialogues import DialogueStream
 from openk2.train.objective import group_advantages, mixed_group_share, sequence_loss, token_logprobs, token_loss
+from openk2.train.prompts import ChoiceLog, PromptSource
 from openk2.train.rollout import PolicyBatch, Rollouts, policy_batches, reward
 from openk2.train.step import Batch, Compute, language_model_losses
 from openk2.train.trainer import Trainer
 from openk2.train.twin import Loss
 
 OBJECTIVES = {"sequence": sequence_loss, "token": token_loss}
-
-
-# The curriculum: how fast a kind's share follows its groups, and what no kind falls below.
-CURRICULUM_RATE = 0.2
-CURRICULUM_FLOOR = 0.1
-
-
-class PromptSource:
-    """Which prompts each step sees: families by share; within a family, kinds by their number and by what they teach.
-
-    A kind teaches when rollouts of one prompt differ in reward: neither out of reach nor done (K2 §3.2, moderate
-    difficulty). Every kind begins as if all its groups did; ``learn`` follows what they do.
-    """
-
-    def __init__(
-        self, tasks: Mapping[str, Sequence[Task]], shares: Mapping[str, float], *, num_prompts: int, seed: int
-    ) -> None:
-        unknown = set(shares) - set(tasks)
-        if unknown:
-            raise ValueError(f"rl.families names {sorted(unknown)}; there are {sorted(tasks)}")
-        self._families = sorted(shares)
-        self._shares = np.array([shares[family] for family in self._families]) / sum(shares.values())
-        self._kinds: dict[str, dict[str, list[Task]]] = {}
-        for family in self._families:
-            kinds: dict[str, list[Task]] = defaultdict(list)
-            for task in tasks[family]:
-                kinds[task.kind].append(task)
-            if not kinds:
-                raise ValueError(f"rl.families names {family!r}, which has no tasks")
-            self._kinds[family] = dict(sorted(kinds.items()))
-        for family, kinds in self._kinds.items():
-            if sum(map(len, kinds.values())) < num_prompts:
-                raise ValueError(f"rl.prompts_per_step is {num_prompts}, more than family {family!r} has tasks")
-        self.num_prompts, self.seed, self.step = num_prompts, seed, 0
-        self._mixed = {family: dict.fromkeys(kinds, 1.0) for family, kinds in self._kinds.items()}
-        self._drawn: list[tuple[str, Task]] = []
-
-    def draw(self) -> list[Task]:
-        """The prompts of the next step."""
-        rng = np.random.default_rng([self.seed, self.step])
-        self.step += 1
-        drawn: dict[str, tuple[str, Task]] = {}
-        while len(drawn) < self.num_prompts:
-            family = self._families[rng.choice(len(self._families), p=self._shares)]
-            kinds, mixed = self._kinds[family], self._mixed[family]
-            weights = np.array([len(kinds[kind]) * (CURRICULUM_FLOOR + mixed[kind]) for kind in kinds])
-            tasks = list(kinds.values())[rng.choice(len(weights), p=weights / weights.sum())]
-            task = tasks[rng.integers(len(tasks))]
-            drawn[task.id] = (family, task)
-        self._drawn = list(drawn.values())
-        return [task for _, task in self._drawn]
-
-    def learn(self, rewards: Sequence[Sequence[float]]) -> None:
-        """Take the rewards of each prompt drawn last, in order."""
-        for (family, task), group in zip(self._drawn, rewards, strict=True):
-            before = self._mixed[family][task.kind]
-            self._mixed[family][task.kind] += CURRICULUM_RATE * (float(min(group) != max(group)) - before)
-
-    def shares(self) -> dict[str, float]:
-        """How mixed the groups of each kind have lately been, by ``family/kind``."""
-        return {f"{family}/{kind}": mixed for family, kinds in self._mixed.items() for kind, mixed in kinds.items()}
-
-    def batch_ids(self) -> str:
-        """The prompts drawn last."""
-        return "prompts " + " ".join(task.id for _, task in self._drawn)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The step number and the curriculum."""
-        return {"step": self.step, "mixed": self._mixed}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after that step."""
-        self.step = state["step"]
-        self._mixed = {family: dict(kinds) for family, kinds in state["mixed"].items()}
 
 
 def reinforce(
@@ -127,7 +54,7 @@ def reinforce(
     sources = _Sources(prompts, dialogues)
     trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
     budget = Budget(config.max_turns, config.max_tokens, config.row_length)
-    with trainer:
+    with trainer, ChoiceLog(folder, from_step=trainer.step) as chosen:
         while not trainer.finished:
             first, last = config.temperature
             temperature = first + (last - first) * trainer.progress
@@ -145,6 +72,7 @@ def reinforce(
                 stop_ids=stop_ids,
             )
             groups = trainer.replicas.share_out(rollouts.play, prompts.draw())
+            chosen.add(trainer.step + 1, prompts.choices)
             seconds = time.perf_counter() - started
             traces = [trace for group in groups for trace in group]
             told = _describe(groups)
@@ -152,7 +80,7 @@ def reinforce(
             groups_S = torch.arange(len(groups)).repeat_interleave(config.rollouts_per_prompt)
             told["mixed_groups"] = mixed_group_share(rewards_S, groups_S)
             prompts.learn(rewards_S.view(len(groups), -1).tolist())
-            told |= {f"mixed/{kind}": share for kind, share in prompts.shares().items()}
+            told |= {f"mixed/{kind}": share for kind, share in prompts.mixed().items()}
             advantages = group_advantages(rewards_S, groups_S).tolist()
             # On policy the log-ratio is 0, so a sample without advantage has no gradient: leave it out.
             teaching = [i for i, advantage in enumerate(advantages) if advantage != 0.0]

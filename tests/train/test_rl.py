@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from openk2.jobs import jsonl
 from openk2.optim.config import OptimConfig, Phase, ScheduleConfig
 from openk2.schema import Task
 from openk2.train.config import RLConfig
 from openk2.train.metrics import read_metrics
-from openk2.train.rl import PromptSource, reinforce
+from openk2.train.prompts import PromptSource
+from openk2.train.rl import reinforce
 from openk2.train.step import Compute
 from tests.train.episodes import STOPS, BeginEnv, begin_env, make_agent, make_chat
 
@@ -30,7 +32,9 @@ def config(objective: str, steps: int) -> RLConfig:
 
 
 def prompts(tasks: list[Task] | None = None, seed: int = 0) -> PromptSource:
-    return PromptSource({"begin": tasks or BeginEnv().tasks("rl")}, {"begin": 1.0}, num_prompts=4, seed=seed)
+    return PromptSource(
+        {"begin": tasks or BeginEnv().tasks("rl")}, {"begin": 1.0}, num_prompts=4, rollouts_per_prompt=8, seed=seed
+    )
 
 
 def rewards(folder: Path, objective: str, steps: int) -> list[float]:
@@ -101,31 +105,35 @@ def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
         except KeyboardInterrupt:
             assert seed == 0
     assert [row["reward"] for row in read_metrics(tmp_path / "cut" / "metrics.jsonl")] == whole
+    chosen = list(jsonl.read(tmp_path / "cut" / "curriculum.jsonl"))
+    assert [row["step"] for row in chosen] == list(range(1, len(whole) + 1))
+    assert all(len(row["choices"]) == 4 for row in chosen)
 
 
 def test_prompts_come_by_share_and_kinds_that_teach_more_often() -> None:
     def made(family: str, kind: str, count: int) -> list[Task]:
         return [Task(f"{family}-{kind}-{i}", family, kind, "rl", {}) for i in range(count)]
 
+    few = {"rollouts_per_prompt": 8, "seed": 0}
     tasks = {"a": [*made("a", "rare", 25), *made("a", "common", 75)], "b": made("b", "only", 5)}
-    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, seed=0)
+    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, **few)
     drawn = Counter(source.draw()[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80)
     assert drawn["rare"] == pytest.approx(375, abs=80)
     for _ in range(200):  # from now on, prompts of kind "rare" always fail and those of "common" teach
         kinds = [task.kind for task in source.draw()]
-        source.learn([[0.0, 1.0] if kind == "common" else [0.0, 0.0] for kind in kinds])
+        source.learn([[0.0, 1.0] * 4 if kind == "common" else [0.0] * 8 for kind in kinds])
     drawn = Counter(source.draw()[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80), "the shares of the families stay"
     assert 10 < drawn["rare"] < 150 < drawn["common"], "a kind that does not teach comes seldom, but comes"
-    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, seed=0)
+    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, **few)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
     assert [resumed.draw()[0].id for _ in range(50)] == [source.draw()[0].id for _ in range(50)]
-    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=5, seed=0)
+    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=5, **few)
     assert all(len({task.id for task in source.draw()}) == 5 for _ in range(50)), "a step draws no prompt twice"
     with pytest.raises(ValueError, match="more than family 'b' has tasks"):
-        PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=6, seed=0)
+        PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=6, **few)
     with pytest.raises(ValueError, match=r"rl\.families names \['c'\]"):
-        PromptSource(tasks, {"c": 1.0}, num_prompts=1, seed=0)
+        PromptSource(tasks, {"c": 1.0}, num_prompts=1, **few)
     with pytest.raises(ValueError, match="'b', which has no tasks"):
-        PromptSource({"b": []}, {"b": 1.0}, num_prompts=1, seed=0)
+        PromptSource({"b": []}, {"b": 1.0}, num_prompts=1, **few)

@@ -1,0 +1,96 @@
+"""The prompts of each step of reinforcement learning, and why they were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openk2.gym.curriculum import Choice, Curriculum
+from openk2.jobs import jsonl
+from openk2.schema import Task
+
+
+class PromptSource:
+    """Families by share; within a family what its curriculum chooses, which follows what groups of rollouts show (K2 §3.2)."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Sequence[Task]],
+        shares: Mapping[str, float],
+        *,
+        num_prompts: int,
+        rollouts_per_prompt: int,
+        seed: int,
+    ) -> None:
+        unknown = set(shares) - set(tasks)
+        if unknown:
+            raise ValueError(f"rl.families names {sorted(unknown)}; there are {sorted(tasks)}")
+        self._families = sorted(shares)
+        self._shares = np.array([shares[family] for family in self._families]) / sum(shares.values())
+        for family in self._families:
+            if not tasks[family]:
+                raise ValueError(f"rl.families names {family!r}, which has no tasks")
+            if len(tasks[family]) < num_prompts:
+                raise ValueError(f"rl.prompts_per_step is {num_prompts}, more than family {family!r} has tasks")
+        self._curricula = {family: Curriculum(tasks[family], k=rollouts_per_prompt) for family in self._families}
+        self.num_prompts, self.seed, self.step = num_prompts, seed, 0
+        self.choices: list[Choice] = []  # those drawn last
+
+    def draw(self) -> list[Task]:
+        """The prompts of the next step."""
+        rng = np.random.default_rng([self.seed, self.step])
+        self.step += 1
+        counts = rng.multinomial(self.num_prompts, self._shares)
+        self.choices = [
+            choice
+            for family, count in zip(self._families, counts, strict=True)
+            for choice in self._curricula[family].choose(int(count), rng)
+        ]
+        return [choice.task for choice in self.choices]
+
+    def learn(self, rewards: Sequence[Sequence[float]]) -> None:
+        """Take the rewards of each prompt drawn last, in order."""
+        groups: dict[str, dict[str, Sequence[float]]] = {family: {} for family in self._families}
+        for choice, group in zip(self.choices, rewards, strict=True):
+            groups[choice.task.family][choice.task.id] = group
+        for family, group_of in groups.items():
+            self._curricula[family].learn(group_of)
+
+    def mixed(self) -> dict[str, float]:
+        """How likely a group of each kind is to teach, by ``family/kind``."""
+        return {
+            f"{family}/{kind}": mixed
+            for family, curriculum in self._curricula.items()
+            for kind, mixed in curriculum.mixed().items()
+        }
+
+    def batch_ids(self) -> str:
+        """The prompts drawn last."""
+        return "prompts " + " ".join(choice.task.id for choice in self.choices)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step number and the curricula."""
+        return {"step": self.step, "curricula": {name: it.state_dict() for name, it in self._curricula.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after that step."""
+        self.step = state["step"]
+        for family, curriculum in self._curricula.items():
+            curriculum.load_state_dict(state["curricula"][family])
+
+
+class ChoiceLog(jsonl.Appender):
+    """``curriculum.jsonl`` of a stage: the choices of each step. Opening it at step S drops lines after S: they are redone."""
+
+    def __init__(self, folder: Path, *, from_step: int) -> None:
+        path = folder / "curriculum.jsonl"
+        if path.exists():
+            jsonl.write(path, [row for row in jsonl.read(path) if row["step"] <= from_step])
+        super().__init__(path)
+
+    def add(self, step: int, choices: Sequence[Choice]) -> None:
+        """A step's choices."""
+        self.write({"step": step, "choices": [choice.to_json() for choice in choices]})
