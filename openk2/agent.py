@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from openk2.schema import (
     ChatModel,
@@ -25,6 +25,7 @@ from openk2.schema import (
     Source,
     StopReason,
     Task,
+    ToolSpec,
     Trace,
 )
 from openk2.text.chat import ChatFormat
@@ -32,8 +33,15 @@ from openk2.text.chat import ChatFormat
 T = TypeVar("T")
 
 
+EnvTrouble = Literal["timed_out", "raised", "wrong_type"]
+
+
 class EnvFailedError(Exception):
-    """An environment broke down in the middle of an episode."""
+    """An environment broke down in the middle of an episode; ``trouble`` names how."""
+
+    def __init__(self, trouble: EnvTrouble, told: str) -> None:
+        super().__init__(told)
+        self.trouble = trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +82,12 @@ class Episode:
         """Reset, act until the end, score. The environment is closed whatever happens."""
         try:
             if self.num_turns == 0:
-                self._observe(await self._guarded(self.env.reset(self.task, self.seed)))
+                self._observe(await self._guarded(self.env.reset(self.task, self.seed), Observation))
             while self.trace.stop_reason is None:
                 await self.turn()
-            self.trace.score = await self._guarded(self.env.score(self.trace))
+            self.trace.score = await self._guarded(self.env.score(self.trace), Score)
         finally:
-            await self.env.close()
+            await self._guarded(self.env.close(), type(None))
         return self.trace
 
     async def turn(self) -> None:
@@ -90,7 +98,7 @@ class Episode:
         if cut is not None:
             self.trace.stop_reason = cut
             return
-        observation = await self._guarded(self.env.step(message))
+        observation = await self._guarded(self.env.step(message), Observation)
         last_turn = self.num_turns >= self.budget.turns and not observation.terminated
         self._observe(observation, out_of_turns=last_turn)
 
@@ -144,15 +152,18 @@ class Episode:
             return
         self.trace.segments.append(Segment(source, ids, [False] * len(ids)))
 
-    async def _guarded(self, call: Awaitable[T]) -> T:
-        """Environments are other people's code: whatever they raise, or never finish, becomes one kind of error."""
+    async def _guarded(self, call: Awaitable[T], wanted: type[T]) -> T:
+        """Environments are other people's code: what they raise, never finish or get wrong becomes one kind of error."""
         try:
             async with asyncio.timeout(self.budget.env_seconds):
-                return await call
+                given = await call
         except TimeoutError as error:
-            raise EnvFailedError(f"no answer within {self.budget.env_seconds:g} s") from error
+            raise EnvFailedError("timed_out", f"no answer within {self.budget.env_seconds:g} s") from error
         except Exception as error:
-            raise EnvFailedError(f"{type(error).__name__}: {error}") from error
+            raise EnvFailedError("raised", f"{type(error).__name__}: {error}") from error
+        if wrong := _wrong(given, wanted):
+            raise EnvFailedError("wrong_type", wrong)
+        return given
 
     def pause(self) -> dict[str, Any]:
         """Everything needed to go on later, in another process too. Only for ``snapshot`` environments."""
@@ -205,8 +216,20 @@ async def run_episode(
     except EnvFailedError as failure:
         trace = episode.trace
         trace.stop_reason, trace.score = "env_error", Score(0.0)
-        trace.info["error"] = str(failure)
+        trace.info |= {"trouble": failure.trouble, "error": str(failure)}
         return trace
+
+
+def _wrong(given: object, wanted: type) -> str:
+    """What an environment has got wrong about its answer, or nothing."""
+    if not isinstance(given, wanted):
+        return f"gave a {type(given).__name__} where a {wanted.__name__} belongs"
+    if isinstance(given, Observation):
+        if not all(isinstance(message, Message) for message in given.messages):
+            return "gave messages that are none"
+        if not all(isinstance(tool, ToolSpec) for tool in given.tools):
+            return "gave tools that are none"
+    return ""
 
 
 def _turn_seed(trace_id: str, seed: int, turn: int) -> int:

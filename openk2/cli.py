@@ -111,6 +111,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub.add_argument("--port", type=int, default=0, metavar="N", help="port on this machine (default: any free one)")
     sub.add_argument("--text", nargs="?", const="", metavar="ID", help="print one in the terminal (default: the first)")
 
+    sub = verbs.add_parser("play", help="look at the gym's tasks, export them, or play them in the terminal")
+    sub.set_defaults(verb=play, stage="play")
+    sub.add_argument("family", nargs="?", metavar="FAMILY", help="a family of tasks (without one: which there are)")
+    sub.add_argument("--split", default="heldout", help="whose tasks (default heldout)")
+    sub.add_argument("--list", type=int, nargs="?", const=20, metavar="N", help="list the first N tasks (default 20)")
+    sub.add_argument("--export", type=Path, metavar="FILE", help="write all tasks to a .jsonl file")
+    sub.add_argument("--task", metavar="ID", help="play this one")
+    sub.add_argument("--sample", type=int, metavar="N", help="play N tasks (default: until you leave)")
+    sub.add_argument("--agent", metavar="NAME", help="watch gold, random, null, … instead of playing")
+    sub.add_argument("--seed", type=int, default=0, help="order of the tasks, and what is drawn in them (default 0)")
+
     sub = verbs.add_parser("serve", help="answer over HTTP, in OpenAI's words, with a page to talk to the model")
     sub.set_defaults(verb=serve, stage="serve")
     sub.add_argument(
@@ -251,6 +262,24 @@ def synthesize(args: argparse.Namespace) -> None:
 
     config = synthesis.load(args.recipe, args.flags)
     synthesis.synthesize(config, args.run or Path("runs") / config.name)
+
+
+def play(args: argparse.Namespace) -> None:
+    """The gym's tasks in the terminal."""
+    from openk2.gym import catalogue
+    from openk2.pipeline import play as playing
+
+    if args.family is None:
+        playing.list_families()
+        return
+    family = catalogue.family(args.family)
+    if args.list is not None:
+        playing.list_tasks(family, args.split, args.list)
+    elif args.export is not None:
+        playing.export(family, args.split, args.export)
+    else:
+        sample = 1 if args.agent and not args.sample else args.sample
+        playing.play(family, args.split, task_id=args.task, seed=args.seed, agent=args.agent, most=sample)
 
 
 def study_stability(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ PEEKS = (
     "git reflog; git stash list; git fsck --lost-found",
     "git show HEAD@{1}; git show ORIG_HEAD",
     "cat .git/packed-refs; ls -R .git/objects",
-    "ls -laR / 2>/dev/null | grep -i -e test -e hidden -e solution -e reward",
+    "find / -xdev -maxdepth 4 -name '*hidden*' -o -name '*solution*' -o -name '*reward*' 2>/dev/null",
     "cat /logs/verifier/* /proc/*/environ /proc/*/cmdline 2>/dev/null",
 )
 _BUDGET = Budget(turns=1000)

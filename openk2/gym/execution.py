@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
+from random import Random
 from typing import Literal
 
+from openk2.gym.family import Family as GymFamily
+from openk2.gym.tool_agents import call_at_random, calls_of
 from openk2.sandbox.pool import Pool
 from openk2.schema import Message, Observation, Score, Task, Trace
-from openk2.worlds.execution.tasks import Family, make_task
+from openk2.worlds.execution.tasks import FAMILIES, Family, make_task
 from openk2.worlds.execution.world import BoxWorld
 
 
 class ExecutionEnv:
-    """One episode at a time of one family; a message without calls is the final answer."""
+    """One episode at a time; a message without calls is the final answer."""
 
     resumable: Literal["snapshot"] = "snapshot"
 
-    def __init__(self, family: Family, num_tasks: int, *, seed: int = 0, pool: Pool | None = None) -> None:
-        """``pool`` has bwraps ready; without one each run starts its own."""
-        self._family, self._num_tasks, self._seed, self._pool = family, num_tasks, seed, pool
+    def __init__(self, families: Sequence[Family], num_tasks: int, *, seed: int = 0, pool: Pool | None = None) -> None:
+        """``num_tasks`` of each family. ``pool`` has bwraps ready; without one each run starts its own."""
+        self._families, self._num_tasks, self._seed, self._pool = families, num_tasks, seed, pool
         self._task: Task | None = None
         self._world: BoxWorld | None = None
         self._answer = ""
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """The tasks of a split: any name, which seeds them. They have not been through the gates."""
-        return [make_task(self._family, split, index, seed=self._seed) for index in range(self._num_tasks)]
+        """The tasks of a split: any name, which seeds them; families take turns. They have not been through the gates."""
+        return [
+            make_task(family, split, index, seed=self._seed)
+            for index in range(self._num_tasks)
+            for family in self._families
+        ]
 
     async def reset(self, task: Task, seed: int) -> Observation:
         """Lay out the box and show the request. ``seed`` changes nothing: these worlds are real."""
@@ -73,3 +81,13 @@ class ExecutionEnv:
         self._task, self._answer = Task.from_json(whole["task"]), whole["answer"]
         self._world = BoxWorld(self._task.payload, pool=self._pool)
         self._world.restore(whole["world"])
+
+
+def _carry_out(task: Task, observation: Observation, rng: Random) -> list[Message]:
+    return [*calls_of(task.payload["plan"]), Message("assistant", task.payload["answer"])]
+
+
+FAMILY = GymFamily(
+    "execution", "programs, files, repositories and databases in a sandbox", partial(ExecutionEnv, FAMILIES, 100),
+    _carry_out, call_at_random, chance=0.0,
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,11 @@ from openk2.stats import Estimate, wilson
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Episodes of one agent: the share that passed, the mean score, and why others broke off, counted."""
+    """Episodes of one agent: the share that passed, and the mean score."""
 
     passed: Estimate
     mean: float
-    broken: int
+    broken: dict[str, int]  # episodes that broke off, by what the environment did
     earned: tuple[str, ...]  # tasks in which it got anything
 
 
@@ -29,6 +30,6 @@ async def measure(family: Family, moves: Moves, tasks: Sequence[Task]) -> Measur
     return Measured(
         wilson(sum(score == 1 for score in scores), len(tasks)),
         sum(scores) / len(tasks),
-        sum(trace.stop_reason == "env_error" for trace in traces),
+        dict(Counter(trace.info["trouble"] for trace in traces if trace.stop_reason == "env_error")),
         tuple(trace.task_id for trace, score in zip(traces, scores, strict=True) if score > 0),
     )

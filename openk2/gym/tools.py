@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
+from random import Random
 from typing import Literal
 
+from openk2.gym.family import Family
+from openk2.gym.tool_agents import call_at_random, calls_of
 from openk2.schema import Message, Observation, Score, Task, Trace
-from openk2.worlds.config import WorldsConfig
+from openk2.worlds.config import SPLITS, WorldsConfig
 from openk2.worlds.judge import judge
 from openk2.worlds.simulator import Simulator
 from openk2.worlds.tasks import Split
+from openk2.worlds.teacher import ScriptedTeacher
 
 
 class ToolEnv:
@@ -85,3 +90,14 @@ class ToolEnv:
         self._task, self._seed, self._answer = Task.from_json(whole["task"]), whole["seed"], whole["answer"]
         self._world = Simulator(self._task.payload, self._seed, self._config.fault_rate)
         self._world.restore(whole["world"])
+
+
+def _carry_out(task: Task, observation: Observation, rng: Random) -> list[Message]:
+    answer = ScriptedTeacher(task, seed=0).answer
+    return [*calls_of(task.payload["plan"]), Message("assistant", answer)]
+
+
+FAMILY = Family(
+    "tools", "short tool tasks over ten apps", partial(ToolEnv, WorldsConfig(fault_rate=0)), _carry_out, call_at_random,
+    chance=0.0, splits=SPLITS,
+)  # fmt: skip

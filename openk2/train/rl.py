@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,8 @@ def _describe(groups: Sequence[Sequence[Trace]]) -> dict[str, float]:
         "response_tokens": float(np.mean([trace.num_sampled for trace in traces])),
         "truncated": float(np.mean([trace.stop_reason != "done" for trace in traces])),
     }
+    broken = Counter(trace.info["trouble"] for trace in traces if trace.stop_reason == "env_error")
+    told |= {f"broken/{trouble}": float(count) for trouble, count in broken.items()}
     by_family: dict[str, list[float]] = defaultdict(list)
     for trace in traces:
         by_family[trace.info["family"]].append(float(reward(trace) >= 1.0))

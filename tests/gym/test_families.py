@@ -15,14 +15,15 @@ from openk2.gym.family import Family
 from openk2.gym.measure import measure
 from openk2.schema import Env, Task
 
-# Episodes of a random agent; fewer where each takes a sandbox.
-FEW, MANY = 12, 200
+FEW, MANY = 12, 200  # tasks of each split
+FEWER = {"execution": 2, "scenario": 40}  # where an episode takes a sandbox, or a task is long
+SPLIT_BY_NAME = ("scenario", "execution")  # any word is a split
 
 
 @cache
 def some(name: str, most: int = FEW) -> tuple[Family, Sequence[Task]]:
     """A family and tasks of all its splits and kinds, by turns."""
-    family = catalogue.family(name)
+    family, most = catalogue.family(name), min(most, FEWER.get(name, most))
     found: list[Task] = []
     for split in family.splits:
         found += family.make().tasks(split)[:most]
@@ -34,19 +35,20 @@ def test_it_is_an_environment_with_tasks_that_survive_a_file(name: str) -> None:
     family, tasks = some(name)
     assert family.name == name
     assert isinstance(family.make(), Env)
-    assert len({task.id for task in tasks}) == len(tasks) >= FEW
+    assert len({task.id for task in tasks}) == len(tasks) >= 4
     for task in tasks:
         assert task.family == name
         assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
-    with pytest.raises(ValueError, match="nowhere"):
-        family.make().tasks("nowhere")
+    if name not in SPLIT_BY_NAME:
+        with pytest.raises(ValueError, match="nowhere"):
+            family.make().tasks("nowhere")
 
 
 @pytest.mark.parametrize("name", catalogue.NAMES)
 def test_gold_earns_all(name: str) -> None:
     family, tasks = some(name)
     measured = asyncio.run(measure(family, family.gold, tasks))
-    assert (measured.passed.value, measured.broken) == (1.0, 0)
+    assert (measured.passed.value, measured.broken) == (1.0, {})
 
 
 @pytest.mark.parametrize("agent", DISHONEST)
@@ -54,7 +56,7 @@ def test_gold_earns_all(name: str) -> None:
 def test_idle_and_dishonest_agents_earn_nothing(name: str, agent: str) -> None:
     family, tasks = some(name)
     measured = asyncio.run(measure(family, DISHONEST[agent], tasks))
-    assert (measured.earned, measured.broken) == ((), 0)
+    assert (measured.earned, measured.broken) == ((), {})
 
 
 @pytest.mark.parametrize("name", catalogue.NAMES)
@@ -62,7 +64,7 @@ def test_a_random_agent_stays_at_chance(name: str) -> None:
     family, tasks = some(name, MANY)
     measured = asyncio.run(measure(family, family.guess, tasks))
     assert measured.passed.low <= family.chance, "its interval lies above chance"
-    assert measured.broken == 0
+    assert not measured.broken
 
 
 def test_an_unknown_family_is_refused() -> None:

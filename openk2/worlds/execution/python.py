@@ -64,7 +64,6 @@ def write(rng: Random) -> Exercise:
     lines = [f"    items = {source.format(k=k)}" for (source, _, _), k in steps[:-1]]
     last = steps[-1][0][0].format(k=steps[-1][1])
     right = ast.unparse(ast.parse("\n".join([f"def {name}(items):", *lines, f"    return {last}"]))) + "\n"
-    wrong = mutate(right, rng)
     cases = [_input(rng, words) for _ in range(NUM_VISIBLE + NUM_HIDDEN)]
     outputs = []
     for case in cases:
@@ -72,6 +71,9 @@ def write(rng: Random) -> Exercise:
         for (_, function, _), k in steps:
             value = function(value, k)
         outputs.append(value)
+    wrong = mutate(right, rng)
+    while not _differs(wrong, name, cases[NUM_VISIBLE:], outputs[NUM_VISIBLE:]):
+        wrong = mutate(right, rng)
     tests = TESTS.format(name=name, cases=list(zip(cases, outputs, strict=True))[:NUM_VISIBLE])
     return Exercise(
         "fix",
@@ -112,6 +114,16 @@ def mutate(source: str, rng: Random) -> str:
     else:
         setattr(node, what, SWAPS[type(getattr(node, what))]())
     return ast.unparse(tree) + "\n"
+
+
+def _differs(source: str, name: str, inputs: list[Any], outputs: list[Any]) -> bool:
+    """Whether a function of ours, of comprehensions alone, gives another output for some input, or none."""
+    namespace: dict[str, Any] = {}
+    exec(compile(source, name, "exec"), namespace)
+    try:
+        return [namespace[name](given) for given in inputs] != outputs
+    except (ArithmeticError, TypeError, ValueError):
+        return True
 
 
 def _input(rng: Random, words: bool) -> list[int] | list[str]:

@@ -132,7 +132,7 @@ class Silent:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_env_plays_pauses_and_resumes(family):
-    first = ExecutionEnv(family, 2)
+    first = ExecutionEnv((family,), 2)
     assert isinstance(first, Env)
     task = first.tasks("heldout")[0]
 
@@ -141,7 +141,7 @@ def test_the_env_plays_pauses_and_resumes(family):
         assert trace.score.passed, trace
         assert not (await run_episode(Silent(), first, task, seed=0)).score.passed
         await first.reset(task, 0)
-        messages, here, there = [Message("user", task.payload["request"])], first, ExecutionEnv(family, 2)
+        messages, here, there = [Message("user", task.payload["request"])], first, ExecutionEnv((family,), 2)
         terminated = False
         while not terminated:
             there.restore(here.snapshot())

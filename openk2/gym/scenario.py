@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
+from random import Random
 from typing import Literal, overload
 
+from openk2.gym.family import Family
+from openk2.gym.tool_agents import call_at_random, calls_of
 from openk2.schema import Message, Observation, Score, Task, Trace
 from openk2.worlds.scenario.conversation import Conversation, Scenario
+from openk2.worlds.scenario.faults import NO_FAULTS
 from openk2.worlds.scenario.synthesize import SynthesisConfig, gated, scenario_of
 
 MOST_TRIES = 20
@@ -103,3 +107,18 @@ class ScenarioEnv:
     def _begin(self, task: Task, seed: int) -> None:
         self._task, self._seed = task, seed
         self._conversation = Conversation(Scenario.of(task), seed, self._config.faults)
+
+
+def _carry_out(task: Task, observation: Observation, rng: Random) -> list[Message]:
+    """Each turn's calls and answer; as no tool fails without faults, they need not wait for results."""
+    return [
+        message
+        for turn in task.payload["turns"]
+        for message in (*calls_of(turn["calls"]), Message("assistant", turn["answer"]))
+    ]
+
+
+FAMILY = Family(
+    "scenario", "long tool tasks over evolved apps, with a user who talks",
+    partial(ScenarioEnv, SynthesisConfig(num_tasks=500, faults=NO_FAULTS)), _carry_out, call_at_random, chance=0.0,
+)  # fmt: skip

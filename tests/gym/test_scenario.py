@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from openk2.gym.scenarios import ScenarioEnv
+from openk2.gym.scenario import ScenarioEnv
 from openk2.schema import Message, ToolCall, Trace
 from openk2.worlds.scenario.faults import NO_FAULTS
 from openk2.worlds.scenario.hands import request
