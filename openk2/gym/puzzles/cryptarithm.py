@@ -19,7 +19,7 @@ _SHAPE = {
 }  # digits of each addend; letters in all: few for the length, or solutions abound
 _MOST_CHARACTERS = 500
 _PAIR = re.compile(r"[\"']?([A-Z])[\"']?\s{0,3}(?:=|:|->|→)\s{0,3}([0-9])(?![0-9])")
-_BETWEEN = re.compile(r"\s*(?:[,;|\n]|,?\s+AND\s)?\s*")
+_BETWEEN = re.compile(r"\s*(?:,?\s*\bAND\b|[,;|])?\s*")
 
 
 def _draw(rng: random.Random, level: int) -> Question:

@@ -70,5 +70,5 @@ def _guess(task: Task, observation: Observation, rng: random.Random) -> list[Mes
 
 
 FAMILY = Family(
-    "puzzles", "24-game, sudoku, cryptarithms, Morse, riddles and zebra puzzles", PuzzlesEnv, _gold, _guess, chance=0.03
+    "puzzles", "24-game, sudoku, cryptarithms, Morse, riddles and zebra puzzles", PuzzlesEnv, _gold, _guess, chance=0.02
 )

@@ -8,8 +8,8 @@ copper coral cotton cradle crane crayon cricket crown crystal cushion dagger dai
 dragon drawer drum dwarf eagle easel echo elbow engine fabric falcon farmer feather fence fern ferry fiddle finger flame
 flute forest fossil fountain fridge garden garlic giant ginger giraffe glacier glove goblet grape gravel guitar hammer
 harbour harvest hedge helmet honey hook horse hotel icicle island ivory jacket jewel jigsaw jungle kennel kettle kitchen
-kite knight ladder lagoon lantern lemon letter lizard llama lobster locket magnet maple marble market meadow melon
-mirror monkey mosaic muffin mustard napkin needle nutmeg oasis ocean olive onion orange orchard otter oven oyster
+kite knight ladder lagoon lantern lemon letter lizard llama lobster locket magnet maple marble market meadow
+mirror monkey mosaic muffin mustard napkin needle nutmeg oasis olive onion orange orchard otter oven oyster
 paddle palace panda parrot pebble pencil pepper piano pigeon pillow pirate planet plough pocket pony porch potato
 puddle pumpkin puppet puzzle pyramid quartz quilt rabbit radish raft rainbow raven ribbon river rocket rooster saddle
 salmon sandal satchel scarf school shadow shield shovel silver sketch sleeve snail sparrow spider sponge squid stable

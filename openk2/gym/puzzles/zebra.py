@@ -38,7 +38,7 @@ _RELATIONS: Mapping[str, tuple[Callable[[int, int], bool], str]] = {
     "left": (lambda p, q: p + 1 == q, "{} lives directly to the left of {}."),
     "beside": (lambda p, q: abs(p - q) == 1, "{} lives next to {}."),
     "before": (lambda p, q: p < q, "{} lives somewhere to the left of {}."),
-    "apart": (lambda p, q: abs(p - q) > 1, "{} does not live next to {}."),
+    "apart": (lambda p, q: abs(p - q) != 1, "{} does not live next to {}."),
 }
 _AT = "{} lives in house {}."
 # How often a relation is drawn, by level.
@@ -93,8 +93,9 @@ def _true_clue(table: Sequence[Sequence[str]], level: int, rng: random.Random) -
         (kind, p), (other, q) = ((rng.randrange(len(table)), rng.randrange(len(table[0]))) for _ in range(2))
         if relation == "at":
             return "at", table[kind][p], str(p + 1)
-        # Within one kind, being the same or different says nothing.
-        if _RELATIONS[relation][0](p, q) and (kind != other or (p != q and relation not in ("same", "different"))):
+        # Only "same" is said of one house, and within one kind being the same or different says nothing.
+        says_something = (relation == "same") == (p == q) and (kind != other or relation not in ("same", "different"))
+        if says_something and _RELATIONS[relation][0](p, q):
             return relation, table[kind][p], table[other][q]
 
 
