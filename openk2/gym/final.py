@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_MARKER = re.compile(r"\banswer[*_]{0,2}[ \t]{0,3}(?:is\b[ \t]{0,3}:?|[:：=])(?:[*_]{1,2}(?=\s))?", re.IGNORECASE)
+_ANSWER, _BOLD = r"(?<![^\W_])answer[*_]{0,2}[ \t]{0,3}", r"(?:[*_]{1,2}(?=\s))?"
+_MARKERS = (
+    re.compile(rf"{_ANSWER}[:：=]{_BOLD}", re.IGNORECASE),
+    re.compile(rf"{_ANSWER}is\b[ \t]{{0,3}}:?{_BOLD}", re.IGNORECASE),
+)
 _FENCE = re.compile(r"```[a-z]{0,10}\n(.*)\n[ \t]*```", re.DOTALL)
 _WRAPPERS = (
-    ("**", "**"), ("__", "__"), ("`", "`"), ("$", "$"), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("«", "»"),
+    ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("`", "`"), ("$", "$"), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("«", "»"),
     ("\\boxed{", "}"), ("\\text{", "}"), ("\\(", "\\)"), ("\\[", "\\]"),
 )  # fmt: skip
 _MOST_WRAPPERS = 6
@@ -20,12 +24,14 @@ FORM = 'Show your working if you like. End with "Answer:", written once, and aft
 
 
 def final_answer(reply: str, *, full_stop: bool = True) -> str | None:
-    """What follows the one "Answer:" or "answer is", or the whole reply without either; None when there is nothing or two.
+    """What follows the one "Answer:", else the one "answer is", else the whole reply; None when there is nothing or two.
 
     Markup around the answer is taken off, and a full stop behind it unless ``full_stop`` says that it may belong to the
     answer (False). An answer with characters that nobody sees, such as zero-width ones, is none.
     """
-    parts = _MARKER.split(reply.replace("\r\n", "\n"))
+    reply = reply.replace("\r\n", "\n")
+    marker = next((marker for marker in _MARKERS if marker.search(reply)), None)
+    parts = [reply] if marker is None else marker.split(reply)
     text = parts[-1].strip(" \t\n")
     if len(parts) > 2 or any(
         unicodedata.category(character)[0] == "C" for character in text if character not in "\n\t"

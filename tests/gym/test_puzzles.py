@@ -124,7 +124,7 @@ operations = st.recursive(
 
 
 @given(operations)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_an_expression_has_the_value_that_python_gives(expression: str) -> None:
     zeros = re.search(r"(?<!\d)0", expression)
     try:
@@ -136,7 +136,7 @@ def test_an_expression_has_the_value_that_python_gives(expression: str) -> None:
 
 
 @given(st.text("0123456789+-*/() ", max_size=12))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_what_is_read_as_an_expression_is_one(text: str) -> None:
     found = evaluate(text)
     if found is not None:
@@ -211,7 +211,7 @@ def sums(addends: list[str], total: str) -> list[dict[str, int]]:
 
 
 def test_a_cryptarithm_has_one_solution() -> None:
-    for question in drawn("cryptarithm", 1, 6):
+    for question in drawn("cryptarithm", 1, 4):
         (solution,) = sums(question.facts["addends"], question.facts["total"])
         assert ", ".join(f"{letter}={digit}" for letter, digit in solution.items()) == question.answer
 
@@ -219,7 +219,7 @@ def test_a_cryptarithm_has_one_solution() -> None:
 @given(
     st.lists(st.text("ABCDE", min_size=1, max_size=3), min_size=2, max_size=3), st.text("ABCDE", min_size=3, max_size=3)
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_solver_of_cryptarithms_counts_as_brute_force_does(addends: list[str], total: str) -> None:
     def order(found: list[dict[str, int]]) -> list[list[tuple[str, int]]]:
         return sorted(sorted(value.items()) for value in found)
@@ -470,7 +470,7 @@ def test_the_answer_passes_and_nothing_around_it_does(kind: str, level: int) -> 
 
 
 @given(st.sampled_from(KINDS), st.text(max_size=200), st.booleans())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_text_breaks_a_verifier_or_earns(kind: str, text: str, marked: bool) -> None:
     assert not passes(f"Answer: {text}" if marked else text, task_of(kind, drawn(kind, 2, 2)[0]))
 
@@ -481,7 +481,7 @@ SIGNS = st.sampled_from(
 
 
 @given(st.sampled_from(KINDS), st.lists(SIGNS, max_size=60).map("".join))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_signs_break_a_verifier(kind: str, text: str) -> None:
     passes(text, task_of(kind, drawn(kind, 1, 2)[0]))
 
@@ -505,6 +505,9 @@ def test_what_a_final_answer_is() -> None:
     assert final_answer("The answer is: $\\boxed{12}$.") == "12"
     assert final_answer("**Final answer: 12**") == "12"
     assert final_answer("Answer: 12\nAnswer: 12") is None
+    assert final_answer("Perhaps the answer is 10. No.\nAnswer: 12") == "12"
+    assert final_answer("Answer: 12. Or the answer is 10") == "12. Or the answer is 10"
+    assert final_answer("The answer is 10. The answer is 12") is None
     assert final_answer("Answer:") is None
     assert final_answer("Answer: 1\u200b2") is None
     assert final_answer("Answer: -. .", full_stop=False) == "-. ."

@@ -18,8 +18,8 @@ _SHAPE = {
     3: (6, 8),
 }  # digits of each addend; letters in all: few for the length, or solutions abound
 _MOST_CHARACTERS = 500
-_PAIR = re.compile(r"[\"']?([A-Z])[\"']?\s{0,3}(?:=|:|->|→)\s{0,3}([0-9])(?![0-9])")
-_BETWEEN = re.compile(r"\s*(?:,?\s*\bAND\b|[,;|])?\s*")
+_PAIR = re.compile(r"[\"']?([A-Z])[\"']?\s{0,3}(?:=|:|->|→)\s{0,3}([0-9])(?![0-9])", re.IGNORECASE | re.ASCII)
+_BETWEEN = re.compile(r"\s*(?:,?\s*\band\b|[,;|])?\s*", re.IGNORECASE)
 
 
 def _draw(rng: random.Random, level: int) -> Question:
@@ -107,14 +107,14 @@ def read_digits(text: str) -> dict[str, int] | None:
     """What "A=1, B=2" says; None for any other text, and where a letter comes twice."""
     if len(text) > _MOST_CHARACTERS:
         return None
-    text = text.upper().removeprefix("{").removesuffix("}").strip()
+    text = text.removeprefix("{").removesuffix("}").strip()
     digits: dict[str, int] = {}
     place = 0
     while place < len(text):
         match = _PAIR.match(text, place)
-        if match is None or match[1] in digits:
+        if match is None or match[1].upper() in digits:
             return None
-        digits[match[1]] = int(match[2])
+        digits[match[1].upper()] = int(match[2])
         between = _BETWEEN.match(text, match.end())
         assert between is not None, "it matches nothing, too"
         if between.end() == match.end() < len(text):

@@ -203,7 +203,7 @@ def _propagate(
 # Reading the answer
 # ---------------------------------------------------------------------------------------------
 
-_SEPARATORS = re.compile(r"[\s:;,.|()\[\]{}\"'*_>=-]+")
+_SEPARATORS = re.compile(r"[\s:;,.|()\[\]{}\"'*_>=–—→•-]+")
 
 
 def read_rows(text: str, payload: Mapping[str, Any]) -> dict[int, frozenset[str]] | None:
@@ -212,7 +212,9 @@ def read_rows(text: str, payload: Mapping[str, Any]) -> dict[int, frozenset[str]
         return None
     values: list[list[str]] = payload["values"]
     skipped = {"house", "name", *payload["kinds"]}
-    words = [word for word in _SEPARATORS.split(text.lower()) if word and word not in skipped]
+    # Some letters that are not ASCII become ASCII when made small.
+    said = [word.lower() if word.isascii() else word for word in _SEPARATORS.split(text)]
+    words = [word for word in said if word and word not in skipped]
     known = {value.lower(): value for group in values for value in group}
     width = len(values) + 1
     rows: dict[int, frozenset[str]] = {}

@@ -6,6 +6,7 @@ import functools
 import random
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -16,15 +17,17 @@ from openk2.gym.family import Family
 from openk2.gym.final import FORM, final_answer
 from openk2.gym.question import QuestionEnv
 from openk2.gym.single_turn import Question, Questions
-from openk2.gym.tables.data import draw_chain
-from openk2.gym.tables.query import FORMS, answer_of
+from openk2.gym.tables.data import Chain, draw_chain
+from openk2.gym.tables.query import FORMS, Form, Query, answer_of, database_of
 from openk2.gym.tables.render import Layout, rendered
 from openk2.schema import Message, Observation, Score, Task
 
 TablesKind = Literal["multi_hop", "aggregation"]
 
 _LAYOUTS: tuple[Layout, ...] = ("markdown", "csv", "json")
-_NUMBER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}|0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?")
+_WHOLE, _FRACTION = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}|0|[1-9][0-9]{0,14})", r"\.[0-9]{1,6}"
+_NUMBER = re.compile(rf"[-+]?(?:{_WHOLE}(?:{_FRACTION})?|{_FRACTION})")
+_TRIES = 8  # questions asked of the same tables before others are drawn
 _BELONGING = "What belongs to something also belongs to whatever that belongs to."
 
 
@@ -54,12 +57,7 @@ def _questions(config: TablesConfig) -> Questions:
 def draw(kind: TablesKind, rng: random.Random, level: int) -> Question:
     """A question over fresh tables to which SQLite has exactly one answer."""
     form = rng.choice(FORMS[kind])
-    while True:
-        chain = draw_chain(rng, level + 1)
-        query = form(rng, chain, level - 1)
-        answer = answer_of(query, chain)
-        if answer is not None:
-            break
+    chain, query, answer = _answered(rng, form, level)
     shown = rng.sample([*chain.tables, *chain.aside], len(chain.tables) + len(chain.aside))
     tables = rendered(shown, rng.choice(_LAYOUTS))
     asked = f"the name of the {query.noun}" if query.noun else "the number"
@@ -68,6 +66,17 @@ def draw(kind: TablesKind, rng: random.Random, level: int) -> Question:
     return Question(
         text, answer, f"{chain.tables} {query.sql}", tuple(sorted({str(cell) for cell in query.among})), facts
     )
+
+
+def _answered(rng: random.Random, form: Form, level: int) -> tuple[Chain, Query, str]:
+    while True:
+        chain = draw_chain(rng, level + 1)
+        with closing(database_of(chain)) as database:
+            for _ in range(_TRIES):
+                query = form(rng, chain, level - 1)
+                answer = answer_of(query, database)
+                if answer is not None:
+                    return chain, query, answer
 
 
 def judge(text: str, payload: Mapping[str, Any]) -> bool | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -34,15 +33,13 @@ class Query:
     among: tuple[Cell, ...] = ()
 
 
-def answer_of(query: Query, chain: Chain) -> str | None:
+def answer_of(query: Query, database: sqlite3.Connection) -> str | None:
     """What SQLite answers; None where that is not one answer, or who overlooks a filter finds it, too.
 
     Not one answer: no rows, a tie, a mean halfway between two roundings.
     """
-    with closing(_database(chain)) as database:
-        rows = database.execute(query.sql).fetchall()
-        careless = [database.execute(sql).fetchone() for sql in query.careless] if rows else []
-    if not rows or any(row[0] == rows[0][0] for row in careless):
+    rows = database.execute(query.sql).fetchall()
+    if not rows or any(database.execute(sql).fetchone()[0] == rows[0][0] for sql in query.careless):
         return None
     if query.ranking:
         return None if len(rows) < 3 or rows[0][1] == rows[1][1] else str(rows[0][0])
@@ -53,7 +50,8 @@ def answer_of(query: Query, chain: Chain) -> str | None:
     return None if halfway else f"{mean:.{query.decimals}f}"
 
 
-def _database(chain: Chain) -> sqlite3.Connection:
+def database_of(chain: Chain) -> sqlite3.Connection:
+    """The tables in memory; the caller closes it."""
     database = sqlite3.connect(":memory:")
     for table in (*chain.tables, *chain.aside):
         database.execute(f'CREATE TABLE "{table.noun.many}" ({", ".join(map(_quoted, table.columns))})')
@@ -224,7 +222,10 @@ def extreme_group(rng: random.Random, chain: Chain, num_filters: int) -> Query:
     return Query(text, sql, True, careless, noun=top.noun.one, among=tuple(top.column("name")))
 
 
-FORMS = {
+Form = Callable[[random.Random, Chain, int], Query]
+"""Draws a question about a chain with so many filters, where the form has room for them."""
+
+FORMS: Mapping[str, tuple[Form, ...]] = {
     "multi_hop": (owner_of_extreme, extreme_below_extreme, lookup),
     "aggregation": (aggregate, extreme_group),
 }
