@@ -6,7 +6,15 @@ import importlib
 
 from openk2.gym.family import Family
 
-NAMES = ("math", "logic", "tools", "scenario", "execution")
+NAMES = (
+    "math",
+    "logic",
+    "tools",
+    "scenario",
+    "execution",
+    "puzzles",
+    "tables",
+)
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 
 
