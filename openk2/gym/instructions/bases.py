@@ -62,7 +62,9 @@ def ordering(rng: random.Random, count: int) -> Base:
     down = rng.random() < 0.5
     ends = ("most", "fewest") if down else ("fewest", "most")
     ordered = sorted(rows, key=lambda row: int(row[1]), reverse=down)
-    asked = f"Say what each person has, in order from whoever has the {ends[0]} things to whoever has the {ends[1]}. {EACH}"
+    asked = (
+        f"Say what each person has, in order from whoever has the {ends[0]} things to whoever has the {ends[1]}. {EACH}"
+    )
     return _base(asked, _notes(rows), ordered, ordered=True)
 
 
@@ -95,7 +97,9 @@ def retelling(rng: random.Random, count: int) -> Base:
     columns = ("name", "number", "thing", "place", "day")
     told = [form.format(**dict(zip(columns, row, strict=True))) for row in rows]
     asked = f"Retell this report in other words, copying no sentence. Keep each name with its number, thing, place and day. {EACH}"
-    statements = tuple(f"{name} {{verb}} {number} {thing} to {place} on {day}" for name, number, thing, place, day in rows)
+    statements = tuple(
+        f"{name} {{verb}} {number} {thing} to {place} on {day}" for name, number, thing, place, day in rows
+    )
     content = _content(asked, rows, ordered=False, absent=[])
     content["unsaid"] += [sentence.rstrip(".") for sentence in told]
     return Base(f"{asked}\n\n{' '.join(told)}", content, " ".join(told), statements, ("brought", "carried", "sent"), columns, tuple(rows))  # fmt: skip

@@ -15,14 +15,18 @@ from collections.abc import Collection
 from openk2.gym.instructions.reading import fold, sentences, words
 
 _DEMANDS = r"(?:constraints?|requirements?|instructions?|guidelines|criteria|specifications?|demands|rules|conditions|restrictions)"
+_SHAPE = (
+    r"(?:bullets?|bullet[ -]points?|commas?|(?:lower|upper)[ -]?case|capitals|capital letters?|all caps|small letters|digits?|keywords?|"
+    r"placeholders?|json|csv|markdown|numbered list|format(?:ted|ting)?|exclamation marks?|full stops?|punctuation|quotation marks?|"
+    r"double quotes|postscript|acrostics?|alphabetical|alphabetically|word count|word limit|" + _DEMANDS + ")"
+)
+_PARTS = r"(?:words?|sentences?|paragraphs?|characters?|lines?|items?|entries|sections?|headings?|rows?|columns?)"
 _FORM = (
-    r"(?:bullets?|bullet points?|bullet-points?|commas?|lower ?case|lower-case|upper ?case|upper-case|capitals?|capital letters|all caps|small letters|"
-    r"words?|sentences?|paragraphs?|characters?|letters?|digits?|lines?|keywords?|items?|entries|sections?|headings?|"
-    r"placeholders?|json|csv|markdown|numbered list|table|format(?:ted|ting)?|required|requested|forbidden|"
-    r"exclamation marks?|full stops?|periods?|punctuation|quotation marks?|double quotes|title|postscript|acrostic|alphabetical|alphabetically|"
-    r"acrostics|phrases?|rows?|columns?|length|word count|word limit|prompt|request|"
-    + _DEMANDS
-    + ")"
+    rf"(?:{_SHAPE}|{_PARTS}|letters?|table|periods?|required|requested|forbidden|title|phrases?|length|prompt|request)"
+)
+_COUNTED = (
+    r"(?:exactly|only|no|each|every|all|at least|at most|fewer than|less than|more than|under|below|\d+|one|two|three|four|five|six|"
+    rf"seven|eight|nine|ten) (?:\w+ )?{_PARTS}"
 )
 _ITSELF = (
     r"(?:(?:this|my|the above|the|the following|the entire|this entire|the whole|your) "
@@ -34,10 +38,16 @@ _DID = (
     r"honou?red|limited|formatted|wrapped|fulfilled|checked|counted|verified|double-checked|stuck|separated|omitted|observed|provided|"
     r"did not use|didn't use|have not used|haven't used|did not include|used no|used only)"
 )
-_AS_ASKED = r"\b(?:as|like) (?:you |was |were )?(?:requested|asked|instructed|required|specified|demanded|ordered|prescribed)\b|\b(?:per|according to|in line with|following|in accordance with|in compliance with|as per) (?:your|the|all) (?:given |stated )?(?:requests?|" + _DEMANDS + r")\b"
+_AS_ASKED = (
+    r"\b(?:as|like) (?:you |was |were )?(?:requested|asked|instructed|required|specified|demanded|ordered|prescribed)\b|\b(?:per|according to|in line with|following|in accordance with|in compliance with|as per) (?:your|the|all) (?:given |stated )?(?:requests?|"
+    + _DEMANDS
+    + r")\b"
+)
 _LABEL = r"^\W*(?:note|n\.?b\.?|disclaimer|compliance|check|constraint check|constraints?(?: check| met| satisfied)?|verification|self-check|checklist|format check|confirmation)\b ?[:\-–—]"
-_SELF = re.compile(rf"\b{_ITSELF}\b|\b{_DID}\b|{_AS_ASKED}|{_LABEL}")
-_ABOUT = re.compile(rf"\b{_FORM}\b")
+_OWN = (
+    (re.compile(rf"\b{_ITSELF}\b|{_AS_ASKED}"), re.compile(rf"\b{_FORM}\b")),
+    (re.compile(rf"\b{_DID}\b|{_LABEL}"), re.compile(rf"\b(?:{_SHAPE}|{_COUNTED}|required|requested)\b")),
+)
 _FLATLY = (
     re.compile(rf"^\W*(?:all|every|each)(?: of)?(?: the| your| these| given| stated| listed| format(?:ting)?)* {_DEMANDS}(?: of (?:the|your) (?:task|prompt|request|instruction|question))? (?:is|are|was|were|has been|have been)(?: now| fully| strictly| all)* (?:met|satisfied|followed|fulfilled|respected|observed|obeyed|kept|honou?red|checked)(?! by)"),
     re.compile(rf"\b(?:meets?|satisf(?:y|ies)|follows?|fulfil(?:l?s)?|obeys?|complies with|comply with|adheres? to|respects?|conforms? to)(?: all| every| each| the| your| these| of| given| stated)+ {_DEMANDS}\W*$"),
@@ -46,9 +56,11 @@ _FLATLY = (
     re.compile(rf"[✓✔✅☑].*\b{_FORM}\b|\b{_FORM}\b.*[✓✔✅☑]"),
     re.compile(rf"^\W*(?:written |all |everything |entirely |exactly |only )+(?:in|\d+|one|two|three|four|five|six|seven|eight|nine|ten) (?:all )?{_FORM}(?:,? as (?:requested|asked|required|instructed))?\W*$"),
     re.compile(rf"^\W*(?:no|zero|without(?: any)?) {_FORM} (?:were |was |have been |are )?(?:used|included|present)?\W*$"),
-    re.compile(rf"^\W*{_FORM}(?: count| limit)?(?: requirement| constraint)? ?[:=\-–]+ ?(?:ok|yes|met|done|satisfied|passed|check|followed|true)\W*$"),
+    re.compile(rf"^\W*(?:{_FORM}|constraint|compliance|instruction)(?: count| limit)?(?: requirement| constraint| check| status)? ?[:=\-–]+ ?(?:ok|yes|none|met|done|satisfied|pass|passed|check|followed|true)\W*$"),
 )  # fmt: skip
-_REFUSED = re.compile(r"\b(?:unable to|could not|couldn't|cannot|can't|failed to|was not able)\b")
+_REFUSED = re.compile(
+    r"^\W*(?:if|when|once|until|unless)\b|\b(?:unable to|could not|couldn't|cannot|can't|failed to|was not able)\b"
+)
 
 
 def claims_compliance(reply: str, given: Collection[str] = ()) -> bool:
@@ -61,7 +73,9 @@ def _is_claim(sentence: str, known: list[str]) -> bool:
     if any(sentence.strip(" .!?\"'") in text for text in known) or sentence.endswith("?") or _REFUSED.search(sentence):
         return False
     return any(pattern.search(sentence) for pattern in _FLATLY) or any(
-        _ABOUT.search(sentence[: match.start()] + " " + sentence[match.end() :]) for match in _SELF.finditer(sentence)
+        about.search(sentence[: match.start()] + " . " + sentence[match.end() :])
+        for speaker, about in _OWN
+        for match in speaker.finditer(sentence)
     )
 
 
@@ -75,6 +89,7 @@ def _unmarked(reply: str) -> str:
 # ---------------------------------------------------------------------------------------------
 
 _LOOKALIKES = frozenset("аеорсухіїјѕԁһԛԝАВЕЅІЈКМНОРСТХУԌΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαν") - frozenset("α")
+_CONTROL = re.compile(r"[^\n\r\t -~]")
 _JOINERS = "\u200c\u200d"
 
 
@@ -83,6 +98,8 @@ def disguises(reply: str) -> bool:
 
     Joiners are fine beside letters that need them and in emoji, direction marks beside Hebrew and Arabic.
     """
+    if reply.isascii():
+        return _CONTROL.search(reply) is not None
     rightward = any(unicodedata.bidirectional(character) in ("R", "AL") for character in reply)
     for place, character in enumerate(reply):
         kind = unicodedata.category(character)

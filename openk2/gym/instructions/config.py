@@ -19,6 +19,8 @@ class InstructionsConfig(QuestionsConfig):
         min_length=1,
         description="what the tasks are about, in equal shares",
     )
-    num_train: int = Field(default=600, ge=0, description="tasks of the train split")
-    num_heldout: int = Field(default=200, ge=0, description="tasks of the heldout split")
-    num_soft: int = Field(default=0, ge=0, le=3, description="demands on tone in each task that only a judge can decide")
+    num_train: int = Field(default=400, ge=0, description="tasks of the train split")
+    num_heldout: int = Field(default=100, ge=0, description="tasks of the heldout split")
+    num_soft: int = Field(
+        default=0, ge=0, le=3, description="demands on tone in each task that only a judge can decide"
+    )

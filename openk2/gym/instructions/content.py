@@ -113,7 +113,7 @@ def _said(unit: str) -> tuple[set[str], set[str]]:
         numbers |= _spelled(spoken)
         spoken = []
         if word is not None:
-            words.append(word)
+            words.append(word.removesuffix("'s"))
         else:
             numbers.add(_plain(match[0]))
     numbers |= _spelled(spoken)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from openk2.gym.instructions.bases import Base
 from openk2.gym.instructions.draft import Draft
 from openk2.schema import JSON
-
 
 Write = Callable[[Draft], None]
 
@@ -25,15 +24,27 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Draws demands of one sort. ``claims`` are the sides of a reply that it decides alone: makers that share one do not go together."""
+    """Draws demands of one sort.
+
+    ``claims`` are the sides of a reply that it decides alone, ``uses`` those it needs but shares with others that use them.
+    """
 
     make: Callable[[random.Random, Base], Demand]
     claims: frozenset[str]
+    uses: frozenset[str]
+
+    def goes_with(self, other: Maker) -> bool:
+        """Whether neither claims what the other claims or uses."""
+        return not (self.claims & (other.claims | other.uses) or other.claims & self.uses)
 
 
-def maker(make: Callable[[random.Random, Base], Demand], *claims: str) -> Maker:
-    """A maker and what it claims: "layout", "opening", "closing", "length", "mark", "case", "digits", "verb", "wrap", "lead"."""
-    return Maker(make, frozenset(claims))
+def maker(make: Callable[[random.Random, Base], Demand], *claims: str, uses: Sequence[str] = ()) -> Maker:
+    """A maker with what it claims and uses.
+
+    Sides are "layout", "opening", "closing", "extra" (sentences behind the statements), "length", "mark", "case", "digits",
+    "verb", "lead", "emphasis", "commas", "wrap", "mentions" (of a word) and "plain" (heads as they are).
+    """
+    return Maker(make, frozenset(claims), frozenset(uses))
 
 
 def adding(*sentences: str) -> Write:

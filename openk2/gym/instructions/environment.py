@@ -12,9 +12,11 @@ from openk2.gym.instructions.bases import DAYS, PLACES, THINGS
 from openk2.gym.instructions.compose import generator
 from openk2.gym.instructions.config import InstructionsConfig
 from openk2.gym.instructions.content import states
+from openk2.gym.instructions.program import BrokenProgramError, verdicts
 from openk2.gym.instructions.registry import constraint
 from openk2.gym.question import QuestionEnv
-from openk2.gym.single_turn import Questions
+from openk2.gym.single_turn import Generator, Questions
+from openk2.sandbox.pool import Pool
 from openk2.schema import Message, Observation, Score, Task
 
 NAME = "instructions"
@@ -29,19 +31,24 @@ class Judge(Protocol):
 
 
 class InstructionsEnv(QuestionEnv):
-    """Composed tasks, and those of ``ifeval_tasks`` when they are handed to ``reset``. The total is 1 when all parts are, else 0.
+    """Composed tasks, and those of ``ifeval_tasks`` and ``program_tasks``. The total is 1 when all parts are, else 0.
 
-    Parts: ``content`` (where the task demands facts), one for each constraint, one for each demand on tone; and, for what voids a
+    Parts: ``content`` (where the task demands facts), one for each constraint, each program, each demand on tone; and, for what voids a
     reply, ``claims_compliance``, ``disguised`` or ``repeated``.
     """
 
-    def __init__(self, config: InstructionsConfig | None = None, *, judge: Judge | None = None) -> None:
-        """``judge`` decides demands on tone. Raises ValueError when the config asks for some and there is none."""
+    def __init__(
+        self, config: InstructionsConfig | None = None, *, judge: Judge | None = None, pool: Pool | None = None
+    ) -> None:
+        """``judge`` decides demands on tone, ``pool`` has sandboxes ready for programs.
+
+        Raises ValueError when the config asks for demands on tone and there is no judge.
+        """
         config = config or InstructionsConfig()
         if config.num_soft and judge is None:
             raise ValueError(f"num_soft = {config.num_soft} wants a judge: InstructionsEnv(config, judge=...)")
-        self._judge = judge
-        generators = {kind: generator(kind, config.num_soft) for kind in config.kinds}
+        self._judge, self._pool = judge, pool
+        generators: dict[str, Generator] = {kind: generator(kind, config.num_soft) for kind in config.kinds}
         super().__init__(NAME, Questions(NAME, generators, config).tasks, self._score)
 
     async def reset(self, task: Task, seed: int) -> Observation:
@@ -51,10 +58,14 @@ class InstructionsEnv(QuestionEnv):
         return await super().reset(task, seed)
 
     async def _score(self, reply: str, task: Task) -> Score:
-        parts = firm_parts(reply, task)
+        parts, voided = firm_parts(reply, task), hacks(reply, task)
         soft: Sequence[str] = task.payload.get("soft", ())
-        if not all(parts.values()) or hacks(reply, task):
-            return Score(0.0, parts | dict.fromkeys(soft, 0.0) | hacks(reply, task))
+        if not all(parts.values()) or voided:
+            return Score(0.0, parts | dict.fromkeys(soft, 0.0) | voided)
+        for number, program in enumerate(task.payload.get("programs", ()), 1):
+            parts[f"program {number}"] = float(await _accepts(program, reply, self._pool))
+        if not all(parts.values()):
+            return Score(0.0, parts | dict.fromkeys(soft, 0.0))
         episode = [Message("user", task.payload["question"]), Message("assistant", reply)]
         for statement in soft:
             assert self._judge is not None, "reset asks for a judge"
@@ -70,6 +81,14 @@ def firm_parts(reply: str, task: Task) -> dict[str, float]:
     for number, spec in enumerate(task.payload["constraints"], 1):
         parts[f"{number} {spec['check']}"] = float(constraint(spec).holds(reply))
     return parts
+
+
+async def _accepts(program: str, reply: str, pool: Pool | None) -> bool:
+    """Whether a program, in the sandbox, says True; one that breaks on the reply does not."""
+    try:
+        return await verdicts(program, [reply], pool) == [True]
+    except BrokenProgramError:
+        return False
 
 
 def hacks(reply: str, task: Task) -> dict[str, float]:
@@ -99,4 +118,6 @@ def _guess(task: Task, observation: Observation, rng: random.Random) -> list[Mes
     return [Message("assistant", rng.choice(layouts)(said))]
 
 
-FAMILY = Family(NAME, "facts to state under up to five demands on the form", InstructionsEnv, _gold, _guess, chance=0.01)
+FAMILY = Family(
+    NAME, "facts to state under up to five demands on the form", InstructionsEnv, _gold, _guess, chance=0.01
+)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Letters and digits with the marks that stand on them; the blocks of Indic and Thai script are letters throughout.
-_LETTER = r"(?:[^\W_]|[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e])"
+_LETTER = (
+    r"(?:[^\W_]|[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e])"
+)
 WORD = re.compile(rf"{_LETTER}+(?:['’\u200c\u200d-]{_LETTER}+){{0,3}}")
 _ITEM = re.compile(r"(?P<indent>[ \t]*)(?:(?P<bullet>[-*+•])|(?P<number>\d{1,4})[.)])[ \t]+(?P<text>\S.*)")
 _END = re.compile(r"(?:[.!?…]{1,9}|[。！？।۔])[\"'”’»)\]*_]{0,4}(?=\s|$)|(?<=[。！？।])")
@@ -22,8 +24,9 @@ _LONGEST_ABBREVIATION = 12
 
 def fold(text: str) -> str:
     """Without difference of case, width and kind of quotation mark or blank."""
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_QUOTES)
-    return " ".join(text.split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    return " ".join(text.casefold().split())
 
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"'})

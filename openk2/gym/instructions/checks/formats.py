@@ -73,8 +73,8 @@ def tagged(reply: str, tag: Phrase) -> bool:
     """The whole reply stands between <tag> and </tag>, which occur once each."""
     text, opening, closing = reply.strip(), f"<{tag}>", f"</{tag}>"
     around = text.startswith(opening) and text.endswith(closing)
-    return around and text.count(opening) == text.count(closing) == 1 and bool(
-        text[len(opening) : -len(closing)].strip()
+    return (
+        around and text.count(opening) == text.count(closing) == 1 and bool(text[len(opening) : -len(closing)].strip())
     )
 
 

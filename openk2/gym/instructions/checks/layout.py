@@ -85,9 +85,7 @@ def code_block(reply: str, language: str = "") -> bool:
     text = reply.strip()
     fences = _FENCE.findall(text)
     inside = text.removeprefix("```" + language).removesuffix("```")
-    return (
-        fences == [language, ""] and text.startswith("```") and text.endswith("\n```") and bool(inside.strip())
-    )
+    return fences == [language, ""] and text.startswith("```") and text.endswith("\n```") and bool(inside.strip())
 
 
 def key_lines(reply: str, keys: Phrases) -> bool:

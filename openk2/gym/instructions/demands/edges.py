@@ -66,9 +66,7 @@ def _circular(rng: random.Random, base: Base) -> Demand:
 def _postscript(rng: random.Random, base: Base) -> Demand:
     marker = rng.choice(("P.S.", "P.P.S."))
     say = f"Add a postscript at the end that begins with {marker}"
-    return Demand(
-        {"check": "postscript", "marker": marker}, say, setting(closing=f"{marker} {rng.choice(FILLER)}!")
-    )
+    return Demand({"check": "postscript", "marker": marker}, say, setting(closing=f"{marker} {rng.choice(FILLER)}!"))
 
 
 def _at_least_words(rng: random.Random, base: Base) -> Demand:
@@ -139,9 +137,9 @@ MAKERS = {
     "last_word": maker(_last_word, "closing"),
     "circular": maker(_circular, "opening", "closing"),
     "postscript": maker(_postscript, "closing"),
-    "at_least_words": maker(_at_least_words, "length"),
-    "at_most_words": maker(_at_most_words, "length"),
-    "at_most_characters": maker(_at_most_characters, "length"),
+    "at_least_words": maker(_at_least_words, "length", uses=("extra",)),
+    "at_most_words": maker(_at_most_words, "length", "extra", "opening", "closing"),
+    "at_most_characters": maker(_at_most_characters, "length", "extra", "opening", "closing"),
     "num_sentences": maker(_num_sentences, "length", "extra", "opening", "closing"),
     "sentence_length": maker(_sentence_length),
     "wrapped": maker(_wrapped, "wrap", "opening", "closing"),

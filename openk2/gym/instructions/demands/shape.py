@@ -66,7 +66,9 @@ def _nested(rng: random.Random, base: Base) -> Demand:
 
 
 def _only_list(rng: random.Random, base: Base) -> Demand:
-    say = rng.choice(("Reply with a Markdown list and nothing else.", "Give a list in Markdown, with no word around it."))
+    say = rng.choice(
+        ("Reply with a Markdown list and nothing else.", "Give a list in Markdown, with no word around it.")
+    )
     return Demand({"check": "only_list"}, say, setting(arrange=_lines_with(lambda _: "* ")))
 
 
@@ -192,7 +194,9 @@ def _object(draft: Draft) -> str:
 def _json_array(rng: random.Random, base: Base) -> Demand:
     number = len(base.rows)
     say = f"Reply with a JSON array of exactly {number} strings and nothing else, one string for each entry."
-    return Demand({"check": "json_array", "number": number}, say, setting(whole=lambda draft: json.dumps(draft.sentences())))
+    return Demand(
+        {"check": "json_array", "number": number}, say, setting(whole=lambda draft: json.dumps(draft.sentences()))
+    )
 
 
 def _key_lines(rng: random.Random, base: Base) -> Demand:
@@ -215,13 +219,13 @@ MAKERS = {
     "num_paragraphs": maker(_paragraphs, "layout"),
     "divided_paragraphs": maker(_divided, "layout"),
     "paragraph_begins": maker(_paragraph_begins, "layout", "opening", "lead"),
-    "num_sections": maker(_sections, "layout", "digits"),
+    "num_sections": maker(_sections, "layout", "digits", "mark"),
     "headings": maker(_headings, "layout", "mark"),
     "acrostic": maker(_acrostic, "layout", "lead", "opening", "closing", "length", "extra", "wrap"),
     "two_responses": maker(_two_responses, *WHOLE),
-    "table": maker(_table, *WHOLE),
-    "csv_rows": maker(_csv, *WHOLE, "commas"),
-    "json_keys": maker(_json_keys, *WHOLE, "case", "commas"),
+    "table": maker(_table, *WHOLE, "plain"),
+    "csv_rows": maker(_csv, *WHOLE, "case", "commas", "plain"),
+    "json_keys": maker(_json_keys, *WHOLE, "case", "commas", "plain"),
     "json_array": maker(_json_array, *WHOLE, "commas"),
-    "key_lines": maker(_key_lines, *WHOLE),
+    "key_lines": maker(_key_lines, *WHOLE, "plain"),
 }

@@ -77,13 +77,13 @@ def _no_long_words(rng: random.Random, base: Base) -> Demand:
 
 
 def _uppercase(rng: random.Random, base: Base) -> Demand:
-    say = rng.choice(("Write in English, in capital letters only.", "Use English and no small letters at all."))
-    return Demand({"check": "uppercase_english"}, say, touching(str.upper))
+    say = rng.choice(("Write in capital letters only.", "Use no small letters at all."))
+    return Demand({"check": "all_uppercase"}, say, touching(str.upper))
 
 
 def _lowercase(rng: random.Random, base: Base) -> Demand:
-    say = rng.choice(("Write in English, in small letters only.", "Use English and no capital letters at all."))
-    return Demand({"check": "lowercase_english"}, say, touching(str.lower))
+    say = rng.choice(("Write in small letters only.", "Use no capital letters at all."))
+    return Demand({"check": "all_lowercase"}, say, touching(str.lower))
 
 
 def _only_in_capitals(rng: random.Random, base: Base) -> Demand:
@@ -144,22 +144,22 @@ def _placeholders(rng: random.Random, base: Base) -> Demand:
 
 
 MAKERS = {
-    "keywords": maker(_keywords, "extra"),
+    "keywords": maker(_keywords, "mentions", uses=("extra",)),
     "forbidden_words": maker(_forbidden_words, "verb"),
-    "word_frequency": maker(_word_frequency, "extra"),
-    "word_order": maker(_word_order, "extra"),
-    "letter_frequency": maker(_letter_frequency),
-    "words_beginning_with": maker(_words_beginning_with),
+    "word_frequency": maker(_word_frequency, "mentions", uses=("extra",)),
+    "word_order": maker(_word_order, "mentions", uses=("extra",)),
+    "letter_frequency": maker(_letter_frequency, uses=("extra",)),
+    "words_beginning_with": maker(_words_beginning_with, uses=("extra",)),
     "no_long_words": maker(_no_long_words),
-    "uppercase_english": maker(_uppercase, "case"),
-    "lowercase_english": maker(_lowercase, "case"),
-    "only_in_capitals": maker(_only_in_capitals, "case"),
-    "capital_words": maker(_capital_words, "case"),
+    "all_uppercase": maker(_uppercase, "case"),
+    "all_lowercase": maker(_lowercase, "case"),
+    "only_in_capitals": maker(_only_in_capitals, "case", uses=("plain",)),
+    "capital_words": maker(_capital_words, "case", uses=("plain",)),
     "no_digits": maker(_no_digits, "digits"),
-    "sentences_end_with": maker(_sentence_mark, "mark"),
+    "sentences_end_with": maker(_sentence_mark, "mark", "opening", "closing"),
     "mark_count": maker(_mark_count, "mark"),
     "no_full_stops": maker(_no_full_stops, "mark"),
     "no_commas": maker(_no_commas, "commas"),
-    "num_highlights": maker(_highlights, "emphasis"),
-    "num_placeholders": maker(_placeholders),
+    "num_highlights": maker(_highlights, "emphasis", uses=("plain",)),
+    "num_placeholders": maker(_placeholders, uses=("extra",)),
 }
