@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from openk2.gym.instructions.reading import fold, sentences, words
 
@@ -58,6 +58,7 @@ _FLATLY = (
     re.compile(rf"^\W*(?:no|zero|without(?: any)?) {_FORM} (?:were |was |have been |are )?(?:used|included|present)?\W*$"),
     re.compile(rf"^\W*(?:{_FORM}|constraint|compliance|instruction)(?: count| limit)?(?: requirement| constraint| check| status)? ?[:=\-–]+ ?(?:ok|yes|none|met|done|satisfied|pass|passed|check|followed|true)\W*$"),
 )  # fmt: skip
+_PIECE = 400
 _REFUSED = re.compile(
     r"^\W*(?:if|when|once|until|unless)\b|\b(?:unable to|could not|couldn't|cannot|can't|failed to|was not able)\b"
 )
@@ -66,16 +67,20 @@ _REFUSED = re.compile(
 def claims_compliance(reply: str, given: Collection[str] = ()) -> bool:
     """Whether a sentence asserts that the reply keeps to its demands; what the task itself says (``given``) does not count."""
     known = [fold(text) for text in given]
-    return any(_is_claim(fold(sentence), known) for sentence in sentences(_unmarked(reply)))
+    said = {piece for sentence in sentences(_unmarked(reply)) for piece in _pieces(fold(sentence))}
+    return any(_is_claim(sentence, known) for sentence in said)
+
+
+def _pieces(sentence: str) -> Iterator[str]:
+    """A sentence, or overlapping pieces of an endless one: patterns are slow on those."""
+    yield from (sentence[start : start + _PIECE] for start in range(0, len(sentence), _PIECE * 3 // 4))
 
 
 def _is_claim(sentence: str, known: list[str]) -> bool:
     if any(sentence.strip(" .!?\"'") in text for text in known) or sentence.endswith("?") or _REFUSED.search(sentence):
         return False
     return any(pattern.search(sentence) for pattern in _FLATLY) or any(
-        about.search(sentence[: match.start()] + " . " + sentence[match.end() :])
-        for speaker, about in _OWN
-        for match in speaker.finditer(sentence)
+        about.search(speaker.sub(" . ", sentence)) for speaker, about in _OWN if speaker.search(sentence)
     )
 
 
@@ -135,3 +140,14 @@ def repeats(reply: str) -> bool:
         if run > _MOST_ALIKE:
             return True
     return False
+
+
+_FEWEST_COPIED = 12  # words; an answer that the task offers to choose from has fewer
+
+
+def copies(reply: str, question: str) -> bool:
+    """Whether it is the question, or of some length and says nothing that the question does not say."""
+    asked = fold(question)
+    return fold(reply) == asked or (
+        len(words(reply)) >= _FEWEST_COPIED and all(fold(sentence) in asked for sentence in sentences(reply))
+    )

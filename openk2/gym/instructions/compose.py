@@ -19,6 +19,7 @@ from openk2.gym.instructions.registry import constraint
 from openk2.gym.single_turn import Generator, Question
 
 MAKERS: dict[str, Maker] = wording.MAKERS | shape.MAKERS | edges.MAKERS
+_LAYOUTS = sorted(shape.MAKERS)
 _NUM_FACTS = {1: (2, 2), 2: (3, 4), 3: (4, 6)}
 _NUM_DEMANDS = {1: (1, 2), 2: (2, 3), 3: (4, 5)}
 _MOST_DRAWS = 200
@@ -75,7 +76,7 @@ def _together(rng: random.Random, count: int) -> list[Maker]:
     """Makers of which any two go together; every other time the layout is chosen first, which leaves room for the others."""
     names = rng.sample(sorted(MAKERS), len(MAKERS))
     if rng.random() < 0.5:
-        names.insert(0, rng.choice(sorted(shape.MAKERS)))
+        names.insert(0, rng.choice(_LAYOUTS))
     chosen: list[Maker] = []
     for found in map(MAKERS.__getitem__, names):
         if len(chosen) < count and all(found.goes_with(other) for other in chosen):

@@ -34,7 +34,7 @@ class InstructionsEnv(QuestionEnv):
     """Composed tasks, and those of ``ifeval_tasks`` and ``program_tasks``. The total is 1 when all parts are, else 0.
 
     Parts: ``content`` (where the task demands facts), one for each constraint, each program, each demand on tone; and, for what voids a
-    reply, ``claims_compliance``, ``disguised`` or ``repeated``.
+    reply, ``claims_compliance``, ``disguised``, ``repeated`` or ``copied``.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ def hacks(reply: str, task: Task) -> dict[str, float]:
         "claims_compliance": claims.claims_compliance(reply, [task.payload["question"]]),
         "disguised": claims.disguises(reply),
         "repeated": claims.repeats(reply),
+        "copied": claims.copies(reply, task.payload["question"]),
     }
     return {name: 1.0 for name, caught in found.items() if caught}
 

@@ -1,15 +1,15 @@
 """Instructions that a model invents with their verifiers, and what has to hold before one is believed (after AutoIF, Dong et al. 2024).
 
-The programs run in the sandbox alone. A writer's programs and test replies judge each other: a reply is kept when most programs
-that work agree with its label, a program when it agrees with enough of the kept replies. Then a program is described from its code
-alone, and the description has to agree with the instruction.
+The programs run in the sandbox alone. A writer's programs and test replies judge each other: a reply whose label three programs
+or more contradict with one voice is left out, but few may be; a program is kept when it agrees with enough of the others. Then it is
+described from its code alone, and the description has to agree with the instruction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openk2.gym.instructions.bases import BASES
@@ -21,6 +21,7 @@ from openk2.schema import Task
 
 SHARE = 0.8  # of the kept replies a program has to agree with
 FEWEST_CASES = 4
+SEVERAL = 3  # different programs that outweigh a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,8 @@ async def examine(
     working, why = await _run_all(written, pool)
     if not working:
         return Rejected(name, "broken", why)
-    cases = [
-        place
-        for place, case in enumerate(written.cases)
-        if 2 * sum(said[place] == case.holds for said in working.values()) > len(working)
-    ]
-    if not _both_sides([written.cases[place] for place in cases]):
+    cases = [place for place in range(len(written.cases)) if not _is_mislabelled(place, written, working)]
+    if len(cases) < share * len(written.cases) or not _both_sides([written.cases[place] for place in cases]):
         return Rejected(name, "replies disputed", f"{len(cases)} of {len(written.cases)} are left")
     agreements = {
         program: sum(said[place] == written.cases[place].holds for place in cases) / len(cases)
@@ -98,6 +95,12 @@ async def examine(
 
 def _both_sides(cases: Sequence[Case]) -> bool:
     return len(cases) >= FEWEST_CASES and len({case.holds for case in cases}) == 2
+
+
+def _is_mislabelled(place: int, written: Written, working: Mapping[str, Sequence[bool]]) -> bool:
+    """Whether all of several programs contradict a reply's label."""
+    label = written.cases[place].holds
+    return len(working) >= SEVERAL and all(said[place] != label for said in working.values())
 
 
 async def _run_all(written: Written, pool: Pool | None) -> tuple[dict[str, list[bool]], str]:
