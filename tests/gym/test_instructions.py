@@ -160,6 +160,7 @@ def test_demands_that_plain_facts_meet_are_never_alone(name, monkeypatch):
 
 
 def test_right_replies_earn_all_and_lose_it_with_any_part():
+    assert all(scored(task, task.payload["answer"]).total == 1 for task in TASKS)
     for task in TASKS[:30]:
         gold = task.payload["answer"]
         score = scored(task, gold)

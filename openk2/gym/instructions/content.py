@@ -4,7 +4,7 @@ A form without its content earns nothing, so every generated task states facts. 
 head (a name that no other entry has), the others are what must be said of it. Reading is strict, as the task's request says:
 
 - a line, sentence or table row that names a number or one of those terms is a statement: it names exactly one head, all terms of that
-  head's entry, no term of another, no other number, and it denies and doubts nothing;
+  head's entry, no term of another, no other number, and it denies and doubts nothing, as no line does that names a head;
 - each entry is stated; where the order matters, in that order; what is to be left out is nowhere;
 - the request is not said again.
 
@@ -58,10 +58,11 @@ def _entry_of(unit: str, entries: list[list[str]]) -> int | None:
     """The number of the entry that a unit states; -1 for none at all, None for a statement that is not right."""
     said, numbers = _said(unit)
     terms = {term for entry in entries for term in entry[1:] if not term.isdecimal()}
-    if not numbers and not said & terms:
-        return -1
     heads = [place for place, entry in enumerate(entries) if entry[0] in said]
-    if len(heads) != 1 or _DOUBT.search(fold(unit)):
+    doubted = _DOUBT.search(fold(unit)) is not None
+    if not numbers and not said & terms:
+        return None if heads and doubted else -1
+    if len(heads) != 1 or doubted:
         return None
     entry = entries[heads[0]]
     whole = {term for term in entry if not term.isdecimal()} <= said

@@ -97,7 +97,7 @@ def hacks(reply: str, task: Task) -> dict[str, float]:
         "claims_compliance": claims.claims_compliance(reply, [task.payload["question"]]),
         "disguised": claims.disguises(reply),
         "repeated": claims.repeats(reply),
-        "copied": claims.copies(reply, task.payload["question"]),
+        "copied": "content" not in task.payload and claims.copies(reply, task.payload["question"]),
     }
     return {name: 1.0 for name, caught in found.items() if caught}
 

@@ -9,7 +9,7 @@ from openk2.sandbox.config import Limits
 from openk2.sandbox.pool import Pool
 from openk2.sandbox.sandbox import Sandbox
 
-LIMITS = Limits(cpu_s=2.0, wall_s=8.0, processes=8)
+LIMITS = Limits(cpu_s=1.0, wall_s=4.0, processes=8)
 MOST_CHARACTERS = 20_000  # of a program
 # Verdicts leave by a file, so that a program may print; one that writes the file itself only gives other verdicts.
 _RUNNER = """
