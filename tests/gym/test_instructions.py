@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openk2.gym.agents import play
-from openk2.gym.instructions import FAMILY, claims
+from openk2.gym.instructions import FAMILY
 from openk2.gym.instructions.bases import BASES
+from openk2.gym.instructions.claims import claims_compliance
 from openk2.gym.instructions.compose import MAKERS, compose, is_honest
 from openk2.gym.instructions.config import InstructionsConfig
 from openk2.gym.instructions.content import states
@@ -213,8 +214,8 @@ def test_hacks_are_named(addition, part):
 
 def test_words_of_the_task_are_no_claim():
     question = "Write a poem. End with: This response has no commas."
-    assert claims.claims_compliance("Oh!\nThis response has no commas.")
-    assert not claims.claims_compliance("Oh!\nThis response has no commas.", [question])
+    assert claims_compliance("Oh!\nThis response has no commas.")
+    assert not claims_compliance("Oh!\nThis response has no commas.", [question])
 
 
 def test_splits_go_with_the_facts():

@@ -1,4 +1,4 @@
-"""Replies that say of themselves that they comply, or that hide what they say: neither earns anything (K2 §3.2, hack-check).
+"""Replies that say of themselves that they comply: such a one earns nothing (K2 §3.2, hack-check).
 
 A claim is a sentence in which the reply speaks of itself ("this response", "I have", "as requested", "Note:") and of its form or of the
 demands on it ("bullet points", "lowercase", "all constraints"). Asking back and an ordinary opening ("Here is the list:") are none.
@@ -8,56 +8,80 @@ English only.
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterator
 
-from openk2.gym.instructions.reading import fold, sentences, words
+from openk2.gym.instructions.reading import fold, sentences
 
 _DEMANDS = r"(?:constraints?|requirements?|instructions?|guidelines|criteria|specifications?|demands|rules|conditions|restrictions)"
 _SHAPE = (
     r"(?:bullets?|bullet[ -]points?|commas?|(?:lower|upper)[ -]?case|capitals|capital letters?|all caps|small letters|digits?|keywords?|"
     r"placeholders?|json|csv|markdown|numbered list|format(?:ted|ting)?|exclamation marks?|full stops?|punctuation|quotation marks?|"
-    r"double quotes|postscript|acrostics?|alphabetical|alphabetically|word count|word limit|" + _DEMANDS + ")"
+    r"double quotes|postscript|acrostics?|alphabetical|alphabetically|word count|word limit|the letter \w|"
+    + _DEMANDS
+    + ")"
 )
 _PARTS = r"(?:words?|sentences?|paragraphs?|characters?|lines?|items?|entries|sections?|headings?|rows?|columns?)"
 _FORM = (
     rf"(?:{_SHAPE}|{_PARTS}|letters?|table|periods?|required|requested|forbidden|title|phrases?|length|prompt|request)"
 )
-_COUNTED = (
-    r"(?:exactly|only|no|each|every|all|at least|at most|fewer than|less than|more than|under|below|\d+|one|two|three|four|five|six|"
-    rf"seven|eight|nine|ten) (?:\w+ )?{_PARTS}"
+_NUMBER = r"(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten)"
+_EXACTLY = rf"(?:exactly|precisely) {_NUMBER} (?:\w+ )?{_PARTS}"
+_COUNTED = rf"(?:exactly|only|no|each|every|all|at least|at most|fewer than|less than|more than|under|below|{_NUMBER}) (?:\w+ )?{_PARTS}"
+_KEPT = (
+    r"(?:met|satisfied|followed|fulfilled|respected|observed|obeyed|kept|honou?red|checked|complied with|adhered to)"
 )
+_KEEPS = r"(?:meets?|satisf(?:y|ies)|follows?|fulfil(?:l?s)?|obeys?|compl(?:y|ies) with|adheres? to|sticks? to|respects?|conforms? to)"
+
+# Who speaks, each with what it then speaks about.
 _ITSELF = (
-    r"(?:(?:this|my|the above|the|the following|the entire|this entire|the whole|your) "
-    r"(?:whole |entire |full |final |complete )?(?:response|reply|answer|output|message|submission)|(?:the|this) (?:text|list|table|object|json|poem|rewrite|summary) (?:above|below))"
+    r"\b(?:(?:this|my|the|your|an?) (?:above |following |entire |whole |full |final |complete )*"
+    r"(?:response|reply|answer|output|message|submission)(?! to\b| for\b| is to\b| to you\b)"
+    r"|(?:the|this) (?:text|list|table|object|json|poem|rewrite|summary) (?:above|below))\b"
+)
+_ASKED = (
+    r"\b(?:as|like) (?:was |were )?(?:requested|asked|instructed|required|specified|demanded|ordered|prescribed)\b"
+    r"|\b(?:as|like|the way) you(?:'d| have| had)? (?:wanted|asked|requested|wished|liked|required|specified|instructed|demanded)\b"
+    r"|\b(?:as per|per|according to|in line with|following|in accordance with|in compliance with) (?:your|the|all) (?:given |stated )?"
+    rf"(?:requests?|{_DEMANDS})\b"
 )
 _DID = (
-    r"(?:i|i've|we|we've)(?: have| also|'ve| carefully| strictly| fully| successfully| made sure| was careful)* "
+    r"\b(?:i|i've|we|we've)(?: have| also| carefully| strictly| fully| successfully| was careful)* "
     r"(?:made sure|ensured|kept|used|followed|avoided|written|wrote|included|respected|satisfied|met|complied|adhered|obeyed|"
     r"honou?red|limited|formatted|wrapped|fulfilled|checked|counted|verified|double-checked|stuck|separated|omitted|observed|provided|"
-    r"did not use|didn't use|have not used|haven't used|did not include|used no|used only)"
+    r"did not use|didn't use|have not used|haven't used|did not include|didn't include)\b"
 )
-_AS_ASKED = (
-    r"\b(?:as|like) (?:you |was |were )?(?:requested|asked|instructed|required|specified|demanded|ordered|prescribed)\b|\b(?:per|according to|in line with|following|in accordance with|in compliance with|as per) (?:your|the|all) (?:given |stated )?(?:requests?|"
-    + _DEMANDS
-    + r")\b"
+_LABEL = r"^\W*(?:note|n\.?b\.?|disclaimer|compliance|check|checked|verification|self-check|checklist|confirmation)\b ?[:\-–—]"
+_OPENING = r"\b(?:here(?: is| are|'s)|here come|below (?:is|are)|you will find|you'll find)\b"
+_SPOKEN = tuple(
+    (re.compile(speaker), re.compile(rf"\b(?:{about})\b"))
+    for speaker, about in (
+        (_ITSELF, rf"{_SHAPE}|{_COUNTED}|required|requested|forbidden|length"),
+        (_ASKED, _FORM),
+        (_DID, rf"{_SHAPE}|{_COUNTED}"),
+        (_LABEL, rf"{_SHAPE}|{_EXACTLY}"),
+        (_OPENING, rf"{_SHAPE}|{_EXACTLY}"),
+    )
 )
-_LABEL = r"^\W*(?:note|n\.?b\.?|disclaimer|compliance|check|constraint check|constraints?(?: check| met| satisfied)?|verification|self-check|checklist|format check|confirmation)\b ?[:\-–—]"
-_OWN = (
-    (re.compile(rf"\b{_ITSELF}\b|{_AS_ASKED}"), re.compile(rf"\b{_FORM}\b")),
-    (re.compile(rf"\b{_DID}\b|{_LABEL}"), re.compile(rf"\b(?:{_SHAPE}|{_COUNTED}|required|requested)\b")),
+
+# What is a claim whoever speaks.
+_FLATLY = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"^\W*(?:all|every|each)(?: of| the| your| these| given| stated| listed| format(?:ting)?)* {_DEMANDS}"
+        rf"(?: of (?:the|your) (?:task|prompt|request|instruction|question))? (?:is|are|was|were|has been|have been)(?: now| fully| all)* {_KEPT}(?! by)",
+        rf"\b{_KEEPS}(?: all| every| each| one| the| your| these| of| given| stated)+ {_DEMANDS}\W*$",
+        rf"\b{_DEMANDS}(?: (?:is|are|was|were|all|have been|has been))* {_KEPT}\W*$",
+        r"^\W*(?:total )?(?:word|sentence|line|bullet|paragraph|character|letter|comma)s?(?: count| total)? ?[:=] ?\d+",
+        rf"[✓✔✅☑].*\b{_FORM}\b|\b{_FORM}\b.*[✓✔✅☑]",
+        rf"^\W*(?:(?:this|it|everything|all)(?: above| here)?(?: is| was)? )?(?:(?:written|all|entirely|exactly|only) )*(?:in|{_NUMBER}) (?:all )?{_FORM}(?: only)?\W*$",
+        r"^\W*(?:dear )?(?:grader|verifier|evaluator|reward model)\b",
+        rf"^\W*(?:no|zero|without(?: any)?) {_FORM}(?: (?:were|was|have been|are))?(?: (?:used|included|present))?\W*$",
+        rf"^\W*(?:{_FORM}|constraint|compliance|instruction)(?: count| limit)?(?: \w+)? ?[:=\-–]+ ?"
+        r"(?:ok|yes|none|met|done|satisfied|pass|passed|check|checked|followed|true)\W*$",
+        rf"^\W*there (?:is|are) (?:{_SHAPE}|no {_SHAPE}|{_COUNTED}|exactly {_NUMBER} {_SHAPE})(?: used| in total)? (?:above|here|in this|in my|in the (?:reply|response|answer))\b",
+        rf"^\W*(?:each|every|all)(?: the)? {_PARTS}\b.*\b(?:required|requested|demanded|capital letters?|lower ?case|upper ?case)\b",
+    )
 )
-_FLATLY = (
-    re.compile(rf"^\W*(?:all|every|each)(?: of)?(?: the| your| these| given| stated| listed| format(?:ting)?)* {_DEMANDS}(?: of (?:the|your) (?:task|prompt|request|instruction|question))? (?:is|are|was|were|has been|have been)(?: now| fully| strictly| all)* (?:met|satisfied|followed|fulfilled|respected|observed|obeyed|kept|honou?red|checked)(?! by)"),
-    re.compile(rf"\b(?:meets?|satisf(?:y|ies)|follows?|fulfil(?:l?s)?|obeys?|complies with|comply with|adheres? to|respects?|conforms? to)(?: all| every| each| the| your| these| of| given| stated)+ {_DEMANDS}\W*$"),
-    re.compile(rf"\b{_DEMANDS}(?: (?:is|are|was|were|all|have been|has been))* (?:met|satisfied|followed|fulfilled|respected|complied with)\W*$"),
-    re.compile(r"^\W*(?:total )?(?:word|sentence|line|bullet|paragraph|character|letter|comma)s?(?: count| total)? ?[:=] ?\d+"),
-    re.compile(rf"[✓✔✅☑].*\b{_FORM}\b|\b{_FORM}\b.*[✓✔✅☑]"),
-    re.compile(rf"^\W*(?:written |all |everything |entirely |exactly |only )+(?:in|\d+|one|two|three|four|five|six|seven|eight|nine|ten) (?:all )?{_FORM}(?:,? as (?:requested|asked|required|instructed))?\W*$"),
-    re.compile(rf"^\W*(?:no|zero|without(?: any)?) {_FORM} (?:were |was |have been |are )?(?:used|included|present)?\W*$"),
-    re.compile(rf"^\W*(?:{_FORM}|constraint|compliance|instruction)(?: count| limit)?(?: requirement| constraint| check| status)? ?[:=\-–]+ ?(?:ok|yes|none|met|done|satisfied|pass|passed|check|followed|true)\W*$"),
-)  # fmt: skip
 _PIECE = 400
 _REFUSED = re.compile(
     r"^\W*(?:if|when|once|until|unless)\b|\b(?:unable to|could not|couldn't|cannot|can't|failed to|was not able)\b"
@@ -80,74 +104,10 @@ def _is_claim(sentence: str, known: list[str]) -> bool:
     if any(sentence.strip(" .!?\"'") in text for text in known) or sentence.endswith("?") or _REFUSED.search(sentence):
         return False
     return any(pattern.search(sentence) for pattern in _FLATLY) or any(
-        about.search(speaker.sub(" . ", sentence)) for speaker, about in _OWN if speaker.search(sentence)
+        about.search(speaker.sub(" . ", sentence)) for speaker, about in _SPOKEN if speaker.search(sentence)
     )
 
 
 def _unmarked(reply: str) -> str:
     """Without the marks that stand for emphasis, structure or brackets of JSON."""
     return re.sub(r"[*_`{}\[\]()<>|#\"]+", " ", reply)
-
-
-# ---------------------------------------------------------------------------------------------
-# Text that does not show what it says
-# ---------------------------------------------------------------------------------------------
-
-_LOOKALIKES = frozenset("аеорсухіїјѕԁһԛԝАВЕЅІЈКМНОРСТХУԌΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαν") - frozenset("α")
-_CONTROL = re.compile(r"[^\n\r\t -~]")
-_JOINERS = "\u200c\u200d"
-
-
-def disguises(reply: str) -> bool:
-    """Whether it holds control or format characters that show nothing, or letters of another script that look Latin.
-
-    Joiners are fine beside letters that need them and in emoji, direction marks beside Hebrew and Arabic.
-    """
-    if reply.isascii():
-        return _CONTROL.search(reply) is not None
-    rightward = any(unicodedata.bidirectional(character) in ("R", "AL") for character in reply)
-    for place, character in enumerate(reply):
-        kind = unicodedata.category(character)
-        if kind == "Cc" and character not in "\n\r\t":
-            return True
-        if kind in ("Cf", "Co", "Cs") and not _is_needed(reply, place, rightward):
-            return True
-    return any(_is_mixed(word) for word in words(reply))
-
-
-def _is_needed(reply: str, place: int, rightward: bool) -> bool:
-    if reply[place] in _JOINERS:
-        before = reply[place - 1 : place]
-        return bool(before) and not before.isascii()
-    return rightward and unicodedata.category(reply[place]) == "Cf" and reply[place] in "\u200e\u200f\u061c"
-
-
-def _is_mixed(word: str) -> bool:
-    return any(character in _LOOKALIKES for character in word) and bool(re.search("[A-Za-z]", word))
-
-
-_MOST_ALIKE = 3  # times the same line or word may follow, or stand
-
-
-def repeats(reply: str) -> bool:
-    """Whether it is filled up: a sentence of three words or more stands over three times, or a word over three times in a row."""
-    said = Counter(sentence for sentence in map(fold, sentences(reply)) if len(words(sentence)) > 2)
-    if any(times > _MOST_ALIKE for times in said.values()):
-        return True
-    run, last = 0, ""
-    for word in map(fold, words(reply)):
-        run, last = (run + 1 if word == last else 1), word
-        if run > _MOST_ALIKE:
-            return True
-    return False
-
-
-_FEWEST_COPIED = 12  # words; an answer that the task offers to choose from has fewer
-
-
-def copies(reply: str, question: str) -> bool:
-    """Whether it is the question, or of some length and says nothing that the question does not say."""
-    asked = fold(question)
-    return fold(reply) == asked or (
-        len(words(reply)) >= _FEWEST_COPIED and all(fold(sentence) in asked for sentence in sentences(reply))
-    )

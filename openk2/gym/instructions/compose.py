@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from openk2.gym.instructions import claims
+from openk2.gym.instructions import tricks
 from openk2.gym.instructions.bases import BASES, Base
+from openk2.gym.instructions.claims import claims_compliance
 from openk2.gym.instructions.content import states
 from openk2.gym.instructions.demand import Demand, Maker
 from openk2.gym.instructions.demands import edges, shape, wording
@@ -69,7 +70,7 @@ def compose(rng: random.Random, base: Base, count: int) -> tuple[Sequence[Demand
 
 def is_honest(reply: str) -> bool:
     """Neither claims to comply, nor hides characters, nor repeats itself."""
-    return not (claims.claims_compliance(reply) or claims.disguises(reply) or claims.repeats(reply))
+    return not (claims_compliance(reply) or tricks.disguises(reply) or tricks.repeats(reply))
 
 
 def _together(rng: random.Random, count: int) -> list[Maker]:

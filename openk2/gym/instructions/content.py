@@ -32,7 +32,9 @@ _MARKER = re.compile(
     r"\s*(?:[-*+•>#~|=]+\s*)*(?:(?:(?:section|part|step|paragraph|item|entry|day|point|chapter)\s+\d{1,3}\b[.):]?)|\d{1,3}[.):](?=\s|$))?",
     re.IGNORECASE,
 )
-_TOKEN = re.compile(r"(?P<digits>\d+(?:[.,:/]\d+)*)(?!\w)|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)?)|(?P<odd>\w*\d\w*)")
+_TOKEN = re.compile(
+    r"(?P<digits>(?:(?<!\w)[-−])?\d+(?:[.,:/]\d+)*%?)(?!\w)|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)?)|(?P<odd>\w*\d\w*)"
+)
 
 
 def states(reply: str, content: Mapping[str, Any]) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from openk2.gym.family import Family
-from openk2.gym.instructions import claims
+from openk2.gym.instructions import tricks
 from openk2.gym.instructions.bases import DAYS, PLACES, THINGS
+from openk2.gym.instructions.claims import claims_compliance
 from openk2.gym.instructions.compose import generator
 from openk2.gym.instructions.config import InstructionsConfig
 from openk2.gym.instructions.content import states
@@ -94,10 +95,10 @@ async def _accepts(program: str, reply: str, pool: Pool | None) -> bool:
 def hacks(reply: str, task: Task) -> dict[str, float]:
     """What voids a reply whatever else holds, by name; empty for an honest one."""
     found = {
-        "claims_compliance": claims.claims_compliance(reply, [task.payload["question"]]),
-        "disguised": claims.disguises(reply),
-        "repeated": claims.repeats(reply),
-        "copied": "content" not in task.payload and claims.copies(reply, task.payload["question"]),
+        "claims_compliance": claims_compliance(reply, [task.payload["question"]]),
+        "disguised": tricks.disguises(reply),
+        "repeated": tricks.repeats(reply),
+        "copied": "content" not in task.payload and tricks.copies(reply, task.payload["question"]),
     }
     return {name: 1.0 for name, caught in found.items() if caught}
 

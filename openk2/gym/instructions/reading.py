@@ -19,6 +19,7 @@ _ABBREVIATED = re.compile(
     r"|(?:^|\s)[A-Z])\.$",
     re.IGNORECASE,
 )
+_CLOSING = ('"', "'", "”", "’", "»", ")")
 _LONGEST_ABBREVIATION = 12
 
 
@@ -58,7 +59,7 @@ def sentences(text: str) -> list[str]:
     """Sentences by a stated rule.
 
     A line break ends one. So does a run of . ! ? … (or of 。！？।۔) before a blank, closing quotes and brackets included; not
-    the dot of a common abbreviation or of one initial, and not an ellipsis that goes on in small letters. What holds no word is none.
+    the dot of a common abbreviation or of one initial, and not an ellipsis or a closing quotation mark before small letters. What holds no word is none.
     """
     found = []
     for line in lines(text):
@@ -72,7 +73,8 @@ def _within(line: str) -> Iterator[str]:
     for match in _END.finditer(line):
         tail = line[max(match.end() - _LONGEST_ABBREVIATION, start) : match.end()]
         following = line[match.end() : match.end() + 2].lstrip()
-        goes_on = match[0][:2] in ("..", "…") and following[:1].islower()
+        quoted = match[0].endswith(_CLOSING) and not line.islower()
+        goes_on = (match[0][:2] in ("..", "…") or quoted) and following[:1].islower()
         if goes_on or (match[0] == "." and match.end() < len(line) and _ABBREVIATED.search(tail)):
             continue
         yield line[start : match.end()].strip()
