@@ -19,7 +19,7 @@ from openk2.gym.agents import play
 from openk2.gym.instructions import FAMILY
 from openk2.gym.instructions.bases import BASES
 from openk2.gym.instructions.claims import claims_compliance
-from openk2.gym.instructions.compose import MAKERS, compose, is_honest
+from openk2.gym.instructions.compose import MAKERS, compose, demanded, is_honest
 from openk2.gym.instructions.config import InstructionsConfig
 from openk2.gym.instructions.content import states
 from openk2.gym.instructions.environment import InstructionsEnv
@@ -135,7 +135,7 @@ def test_demands_are_many_and_all_are_drawn():
                 base = BASES[kind](rng, rng.randint(2, 6))
                 demands, gold = compose(rng, base, count)
                 assert len(demands) == count
-                assert states(gold, base.content)
+                assert states(gold, demanded(base, demands))
                 drawn.update(demand.spec["check"] for demand in demands)
     assert len(drawn) >= 45
     # Two makers share forbidden_characters and two num_words.
@@ -196,6 +196,14 @@ def test_all_facts_of_the_notes_at_once_earn_nothing():
         _, notes, *_ = task.payload["question"].split("\n\n")
         assert scored(task, notes).total == 0 or task.difficulty == 0
         assert scored(task, f"{notes}\n{task.payload['answer']}").total == 0 or task.kind != "selection"
+
+
+def test_both_of_two_versions_are_complete():
+    task = next(task for task in TASKS if "divider" in task.payload["content"])
+    first, _, second = task.payload["answer"].partition("******")
+    assert scored(task, f"{first}******{second}").total == 1
+    for half in (f"{first}******\nAnother version.", f"Another version.\n******{second}"):
+        assert scored(task, half).parts["content"] == 0
 
 
 @pytest.mark.parametrize(

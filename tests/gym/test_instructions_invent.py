@@ -125,7 +125,6 @@ def rule(body):
 
 ANSWERS = {
     "right": json.dumps(RIGHT),
-    "fenced": f"```json\n{json.dumps(RIGHT)}\n```",
     "wrong": json.dumps(RIGHT | {"programs": [WRONG]}),
     "hanging": json.dumps(RIGHT | {"programs": ["def check(reply):\n    while True: pass"]}),
     "hostile": json.dumps(RIGHT | {"programs": ["import os\nos.kill(os.getppid(), 9)\nopen('/etc/passwd', 'w')"]}),
@@ -142,7 +141,7 @@ def test_an_endpoint_writes_and_only_what_holds_is_kept():
         return *found, writer.num_unparsable
 
     (kept, rejected, num_unparsable), bodies = asking(rule, use)
-    assert [found.program for found in kept] == [GOOD, GOOD]
+    assert [found.program for found in kept] == [GOOD]
     assert {reject.reason for reject in rejected} >= {"broken", "means something else", "unreadable"}
     assert len(rejected) == 5
     assert num_unparsable == 1

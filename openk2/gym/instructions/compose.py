@@ -18,6 +18,7 @@ from openk2.gym.instructions.demands import edges, shape, wording
 from openk2.gym.instructions.draft import Draft
 from openk2.gym.instructions.registry import constraint
 from openk2.gym.single_turn import Generator, Question
+from openk2.schema import JSON
 
 MAKERS: dict[str, Maker] = wording.MAKERS | shape.MAKERS | edges.MAKERS
 _LAYOUTS = sorted(shape.MAKERS)
@@ -43,7 +44,7 @@ def generator(kind: str, num_soft: int) -> Generator:
         demands, gold = compose(rng, base, rng.randint(*_NUM_DEMANDS[level]))
         soft = rng.sample(TONES, num_soft)
         lines = [demand.say for demand in demands] + soft
-        facts = {"content": base.content, "constraints": [demand.spec for demand in demands], "soft": soft}
+        facts = {"content": demanded(base, demands), "constraints": [demand.spec for demand in demands], "soft": soft}
         return Question("\n".join((base.request, "", *(f"- {line}" for line in lines))), gold, base.key, (), facts)
 
     return generate
@@ -62,10 +63,15 @@ def compose(rng: random.Random, base: Base, count: int) -> tuple[Sequence[Demand
             demand.write(draft)
         gold = draft.text()
         constraints = [constraint(demand.spec) for demand in demands]
-        right = all(one.holds(gold) for one in constraints) and states(gold, base.content)
+        right = all(one.holds(gold) for one in constraints) and states(gold, demanded(base, demands))
         if right and is_honest(gold) and not all(one.holds(plain) for one in constraints):
             return demands, gold
     raise ValueError(f"no {count} demands found that go together on {base.key!r}")
+
+
+def demanded(base: Base, demands: Sequence[Demand]) -> JSON:
+    """What a reply to a base has to state under some demands."""
+    return base.content | {key: value for demand in demands for key, value in demand.content.items()}
 
 
 def is_honest(reply: str) -> bool:

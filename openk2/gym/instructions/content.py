@@ -38,7 +38,15 @@ _TOKEN = re.compile(
 
 
 def states(reply: str, content: Mapping[str, Any]) -> bool:
-    """Whether the reply says what ``content`` demands: ``entries``, ``ordered``, ``absent``, ``unsaid``."""
+    """Whether the reply says what ``content`` demands: ``entries``, ``ordered``, ``absent``, ``unsaid``.
+
+    Where there is a ``divider``, each of the parts that it divides the reply into has to.
+    """
+    parts = reply.split(content["divider"]) if "divider" in content else [reply]
+    return all(_part_states(part, content) for part in parts)
+
+
+def _part_states(reply: str, content: Mapping[str, Any]) -> bool:
     text = fold(reply)
     if any(fold(sentence) in text for sentence in content["unsaid"]):
         return False

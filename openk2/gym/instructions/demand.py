@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openk2.gym.instructions.bases import Base
 from openk2.gym.instructions.draft import Draft
@@ -15,11 +15,12 @@ Write = Callable[[Draft], None]
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``write`` has a draft meet the ``spec`` that ``say`` puts in words."""
+    """``write`` has a draft meet the ``spec`` that ``say`` puts in words; ``content`` is added to what has to be stated."""
 
     spec: JSON
     say: str
     write: Write
+    content: JSON = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

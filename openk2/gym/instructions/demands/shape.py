@@ -155,7 +155,7 @@ def _two_responses(rng: random.Random, base: Base) -> Demand:
         return "\n".join((". ".join(draft.sentences()) + ".", "******", ". ".join(again) + "."))
 
     say = "Give two different versions, both complete, with six stars between them: ******."
-    return Demand({"check": "two_responses"}, say, setting(whole=twice))
+    return Demand({"check": "two_responses"}, say, setting(whole=twice), {"divider": "******"})
 
 
 def _table(rng: random.Random, base: Base) -> Demand:
