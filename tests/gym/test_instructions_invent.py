@@ -10,7 +10,7 @@ import pytest
 from openk2.gym.agents import play
 from openk2.gym.instructions.environment import InstructionsEnv
 from openk2.gym.instructions.invent import Kept, Rejected, examine, invent, program_tasks
-from openk2.gym.instructions.program import BrokenProgramError, verdicts
+from openk2.gym.instructions.program import LIMITS, BrokenProgramError, verdicts
 from openk2.gym.instructions.writer import Case, EndpointWriter, ScriptedWriter, Written
 from openk2.sandbox.pool import Pool
 from openk2.schema import Message
@@ -136,7 +136,7 @@ ANSWERS = {
 def test_an_endpoint_writes_and_only_what_holds_is_kept():
     async def use(endpoint):
         writer = EndpointWriter(endpoint)
-        async with Pool(1) as pool:
+        async with Pool(1, LIMITS) as pool:
             found = await invent(writer, tuple(ANSWERS), pool=pool)
         return *found, writer.num_unparsable
 

@@ -27,7 +27,10 @@ class BrokenProgramError(Exception):
 
 
 async def verdicts(program: str, replies: Sequence[str], pool: Pool | None = None) -> list[bool]:
-    """What the program says of each reply. Raises BrokenProgramError; SandboxError where there is no sandbox."""
+    """What the program says of each reply, within ``LIMITS``, or those of the ``pool``.
+
+    Raises BrokenProgramError; SandboxError where there is no sandbox.
+    """
     if len(program) > MOST_CHARACTERS:
         raise BrokenProgramError(f"longer than {MOST_CHARACTERS} characters")
     box = Sandbox(LIMITS, pool=pool)
