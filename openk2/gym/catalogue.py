@@ -14,6 +14,7 @@ NAMES = (
     "execution",
     "puzzles",
     "tables",
+    "instructions",
 )
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 

@@ -1,0 +1,1 @@
+"""The demands that tasks are composed of, one file for each group."""
