@@ -10,7 +10,7 @@ from typing import Literal
 
 from openk2.gym.family import Family as GymFamily
 from openk2.gym.tool_agents import call_at_random, calls_of
-from openk2.sandbox.pool import Pool
+from openk2.sandbox.once import Runner
 from openk2.schema import Message, Observation, Score, Task, Trace
 from openk2.worlds.execution.tasks import FAMILIES, Family, make_task
 from openk2.worlds.execution.world import BoxWorld
@@ -21,7 +21,9 @@ class ExecutionEnv:
 
     resumable: Literal["snapshot"] = "snapshot"
 
-    def __init__(self, families: Sequence[Family], num_tasks: int, *, seed: int = 0, pool: Pool | None = None) -> None:
+    def __init__(
+        self, families: Sequence[Family], num_tasks: int, *, seed: int = 0, pool: Runner | None = None
+    ) -> None:
         """``num_tasks`` of each family. ``pool`` has bwraps ready; without one each run starts its own."""
         self._families, self._num_tasks, self._seed, self._pool = families, num_tasks, seed, pool
         self._task: Task | None = None

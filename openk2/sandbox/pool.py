@@ -8,6 +8,7 @@ from typing import Self
 
 from openk2.sandbox.cell import Cell
 from openk2.sandbox.config import Limits
+from openk2.sandbox.once import Order, Result, run_in
 
 NUM_STARTING = 2  # cells made at the same time
 
@@ -20,8 +21,11 @@ class Pool:
         self._ready: asyncio.Queue[Cell | Exception] = asyncio.Queue(size)
         self._makers: list[asyncio.Task[None]] = []
 
-    async def take(self) -> Cell:
-        """A cell that nobody has used; who takes it closes it. Raises SandboxError when none can be made."""
+    async def run(self, order: Order) -> tuple[Result, bytes | None]:
+        """Run in the next cell. Raises SandboxError when none can be made."""
+        return await run_in(await self._take(), order)
+
+    async def _take(self) -> Cell:
         assert self._makers, "enter the pool first"
         cell = await self._ready.get()
         if isinstance(cell, Exception):

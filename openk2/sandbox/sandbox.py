@@ -12,46 +12,22 @@ from __future__ import annotations
 
 import io
 import tarfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
 
-from openk2.sandbox.cell import Cell, Reached
 from openk2.sandbox.config import Limits
 from openk2.sandbox.enclosure import SandboxError
-from openk2.sandbox.pool import Pool
-
-Outcome = Literal["ok", "failed"] | Reached
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended.
-
-    ``ok`` and ``failed`` are the program's own end, by its exit code (128 and more: the signal that ended it). ``timeout`` (CPU
-    or wall), ``memory`` and ``output`` name the limit it reached; output is cut there. ``killed``: the box did not survive it.
-    Seconds and bytes are of all its processes; ``wall_s`` includes packing the files.
-    """
-
-    outcome: Outcome
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-    cpu_s: float
-    wall_s: float
-    peak_memory_bytes: int
+from openk2.sandbox.once import OnTheSpot, Order, Result, Runner
 
 
 class Sandbox:
     """One box, at first with an empty work folder. ``archive`` is the whole of its state (a tar), to copy or keep."""
 
-    def __init__(self, limits: Limits | None = None, *, pool: Pool | None = None, archive: bytes = b"") -> None:
-        """``pool`` has bwraps ready, within its own limits; ``archive`` is another box's."""
-        self.limits = pool.limits if pool is not None else limits or Limits()
+    def __init__(self, limits: Limits | None = None, *, pool: Runner | None = None, archive: bytes = b"") -> None:
+        """``pool`` has bwraps ready, here or elsewhere, within its own limits; ``archive`` is another box's."""
+        self._runner = pool or OnTheSpot(limits or Limits())
+        self.limits = self._runner.limits
         self.archive = archive
-        self._pool = pool
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file of the work folder. Raises ValueError for a path that leads out of it."""
@@ -93,26 +69,10 @@ class Sandbox:
         ``env`` adds to the few variables there are. Raises SandboxError where no box can be made.
         """
         given = self.archive + (_packed("stdin", stdin) if stdin else b"")
-        cell = await self._cell()
-        try:
-            began = time.monotonic()
-            kept = await cell.run(argv, env or {}, given, has_stdin=bool(stdin))
-            wall_s = time.monotonic() - began
-        finally:
-            await cell.close()
+        result, kept = await self._runner.run(Order(tuple(argv), env or {}, given, bool(stdin)))
         if kept is not None:
             self.archive = kept
-        outcome: Outcome = cell.reached or ("ok" if cell.exit_code == 0 else "failed")
-        return Result(
-            outcome, cell.exit_code, bytes(cell.stdout), bytes(cell.stderr), cell.cpu_s, wall_s, cell.peak_memory_bytes
-        )
-
-    async def _cell(self) -> Cell:
-        if self._pool is not None:
-            return await self._pool.take()
-        cell = Cell(self.limits)
-        await cell.start()
-        return cell
+        return result
 
 
 def _packed(name: str, data: bytes) -> bytes:

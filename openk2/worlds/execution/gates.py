@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from openk2.sandbox.pool import Pool
+from openk2.sandbox.once import Runner
 from openk2.schema import Task, ToolCall
 from openk2.worlds.execution.world import BoxWorld
 from openk2.worlds.simulator import encode
 from openk2.worlds.state import hash_of
 
 
-async def failed_gate(task: Task, *, pool: Pool | None = None) -> str | None:
+async def failed_gate(task: Task, *, pool: Runner | None = None) -> str | None:
     """The first gate a task fails, or None.
 
     ``null``: doing nothing earns something. ``claim``: the right answer without a call passes. ``prefix``: the plan without its

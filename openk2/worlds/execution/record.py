@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import openk2
-from openk2.sandbox.pool import Pool
+from openk2.sandbox.once import Runner
 from openk2.schema import JSON, Message, Task
 from openk2.worlds.execution.gates import failed_gate
 from openk2.worlds.execution.teacher import Teacher
@@ -14,7 +14,7 @@ from openk2.worlds.execution.world import BoxWorld
 from openk2.worlds.state import hash_of
 
 
-async def play(task: Task, *, seed: int, sloppiness: float, recipe: str, pool: Pool | None = None) -> JSON:
+async def play(task: Task, *, seed: int, sloppiness: float, recipe: str, pool: Runner | None = None) -> JSON:
     """A trajectory as a record; one that failed says stage and reason."""
     assert task.rubric is not None, "an execution task has a rubric"
     world = BoxWorld(task.payload, pool=pool)
@@ -54,7 +54,7 @@ async def records_of(task: Task, *, num: int, sloppiness: float, recipe: str) ->
     return [await play(task, seed=seed, sloppiness=sloppiness, recipe=recipe) for seed in range(num)]
 
 
-async def replays(record: Mapping[str, Any], task: Task, *, pool: Pool | None = None) -> bool:
+async def replays(record: Mapping[str, Any], task: Task, *, pool: Runner | None = None) -> bool:
     """Whether the recorded calls, made again, give the recorded results and end in the recorded state."""
     world = BoxWorld(task.payload, pool=pool)
     await world.start()

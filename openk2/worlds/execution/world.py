@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from openk2.sandbox.config import Limits
-from openk2.sandbox.pool import Pool
-from openk2.sandbox.sandbox import Result, Sandbox
+from openk2.sandbox.once import Result, Runner
+from openk2.sandbox.sandbox import Sandbox
 from openk2.schema import JSON, Rubric, Score, ToolCall, ToolSpec
 from openk2.worlds.execution.probe import rows_of
 from openk2.worlds.judge import judge
@@ -59,7 +59,7 @@ TOOLS: Mapping[str, tuple[ToolSpec, ...]] = {
 class BoxWorld:
     """Executes the calls of one episode in a box that belongs to it alone."""
 
-    def __init__(self, payload: Mapping[str, Any], *, limits: Limits | None = None, pool: Pool | None = None) -> None:
+    def __init__(self, payload: Mapping[str, Any], *, limits: Limits | None = None, pool: Runner | None = None) -> None:
         self.log: list[Called] = []
         self.initial: Rows = {}
         self._payload, self._limits, self._pool = payload, limits, pool
