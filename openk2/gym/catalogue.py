@@ -6,8 +6,8 @@ import importlib
 
 from openk2.gym.family import Family
 
-NAMES = ("math", "logic")
-"""Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
+NAMES = ("math", "logic", "safety")
+"""Every family; its file or package is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 
 
 def family(name: str) -> Family:
