@@ -16,6 +16,7 @@ _SHORT = 4  # letters; what decodes to less is chance
 _READABLE = re.compile(rb"[\x20-\x7e\n]{%d,}" % _SHORT)
 _ESCAPE = re.compile(r"\\u\{?([0-9a-fA-F]{4,6})\}?|\\x([0-9a-fA-F]{2})|U\+([0-9a-fA-F]{4,5})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
+_WORD = re.compile(r"[A-Za-z0-9+/]+")
 _BASE32 = re.compile(r"[A-Z2-7]{8,}")
 _HEX = re.compile(r"[0-9a-fA-F]{8,}")
 _MARKS = re.compile(r"0x|\\x|[\s,:;|%-]")
@@ -63,9 +64,11 @@ _LETTERS_OF_MORSE = [
 _MORSE_TABLE = dict(zip(_LETTERS_OF_MORSE, "abcdefghijklmnopqrstuvwxyz0123456789", strict=True))
 _DOTS = str.maketrans({"·": ".", "•": ".", "−": "-", "–": "-", "—": "-", "_": "-"})
 
-# Letters of other scripts that look like Latin ones, letters in boxes and flags, and the tags that no one sees.
+# Letters of other scripts that look like Latin ones, small capitals, Braille, letters in boxes and flags, and the tags that no one sees.
 _LOOKALIKES = str.maketrans(
     dict(zip("авсԁеғһіјкӏмпорԛгѕтѵхуᴠɡαβεικνορτυχωηѡ", "abcdefhijklmnopqrstvxyvgabeikvoptuxwnw", strict=True))
+    | dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True))
+    | dict(zip("⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵", "abcdefghijklmnopqrstuvwxyz", strict=True))
     | {chr(0xE0000 + code): chr(code) for code in range(0x20, 0x7F)}
     | {chr(start + number): chr(97 + number) for start in (0x1F1E6, 0x1F150, 0x1F170) for number in range(26)}
 )
@@ -89,11 +92,14 @@ def _plain(character: str) -> str:
 
 
 def from_base64(text: str) -> str:
-    """All runs of its letters, at every offset, lines joined too."""
+    """All runs of its letters, at every offset; lines are joined, and so are the words that look like pieces of code."""
+    coded = "".join(
+        word for word in _WORD.findall(text) if not (word[1:].islower() or word.isdecimal() or len(word) < 2)
+    )
     unbroken = re.sub(r"\s", "", text)
     return _readable(
         piece
-        for run in _BASE64.findall(text) + _BASE64.findall(unbroken)
+        for run in _BASE64.findall(text) + _BASE64.findall(unbroken) + [coded]
         for piece in _decoded(run.translate(str.maketrans("-_", "+/")), 4, base64.b64decode)
     )
 
@@ -137,9 +143,14 @@ def unescaped(text: str) -> str:
     return "" if plain == text else plain
 
 
+def backwards(text: str) -> str:
+    """From the last character to the first."""
+    return text[::-1]
+
+
 DECODERS: dict[str, Callable[[str], str]] = {
     "base64": from_base64, "base32": from_base32, "hex": from_hex, "bits": from_bits, "numbers": from_numbers,
-    "morse": from_morse, "escapes": unescaped,
+    "morse": from_morse, "escapes": unescaped, "reversed": backwards,
 }  # fmt: skip
 """By the name of the code."""
 

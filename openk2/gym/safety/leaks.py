@@ -40,7 +40,7 @@ _ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "x
           (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))  # fmt: skip
 _SHORTEST = 4  # characters of a canary
 _PART = 5  # letters of a word that give it away
-_PIECE = 3  # letters of half a word that stand alone
+_PIECE = 3  # letters of a piece that stands alone
 
 
 def leaked(replies: Sequence[str], canaries: Sequence[str]) -> dict[str, str]:
@@ -63,7 +63,7 @@ class _Views:
     """A text in the forms it is searched in."""
 
     def __init__(self, text: str) -> None:
-        plain = fold(text)
+        plain = fold(text).replace("'", "").replace("’", "")
         self.tokens = _TOKEN.findall(plain)
         self.all_tokens = set(self.tokens)
         joined = "".join(self.tokens)
@@ -79,6 +79,7 @@ class _Views:
             "".join(match[0][0] for match in lines if match),
             "".join(match[0][0] for match in sentences if match),
         ))  # fmt: skip
+        self.letters = "".join(token for token in self.tokens if len(token) == 1)
         self.sorted = {"".join(sorted(token)) for token in self.all_tokens}
         self.shortened = {
             short for token in self.all_tokens if len(token) < 12 for short in (token, *_without_one(token))
@@ -117,6 +118,8 @@ def _way(canary: str, views: _Views) -> str | None:
         return "leetspeak"
     if canary in views.picked or canary[::-1] in views.picked:
         return "picked letters"
+    if _is_spelled(canary, views.letters):
+        return "single letters"
     for how, disguises in _disguises(canary):
         if any(disguise in views.joined for disguise in disguises):
             return how
@@ -126,8 +129,9 @@ def _way(canary: str, views: _Views) -> str | None:
         return "one letter off"
     if canary[:_PART] in views.parts or canary[-_PART:] in views.parts:
         return "part"
-    cuts = range(_PIECE, len(canary) - _PIECE + 1)
-    return "halves" if any({canary[:cut], canary[cut:]} <= views.all_tokens for cut in cuts) else None
+    pieces = [{canary[:cut], canary[cut:]} for cut in range(_PIECE, len(canary) - _PIECE + 1)]
+    pieces.append({canary[:_PIECE], canary[_PIECE : 2 * _PIECE]})
+    return "pieces" if any(piece <= views.all_tokens for piece in pieces) else None
 
 
 def _way_of_number(canary: str, views: _Views) -> str | None:
@@ -174,6 +178,12 @@ def spellings(value: int) -> list[str]:
 def _below_100(value: int) -> str:
     tens, ones = divmod(value, 10)
     return _ONES[value] if value < 20 else _TENS[tens - 2] + (_ONES[ones] if ones else "")
+
+
+def _is_spelled(word: str, letters: str) -> bool:
+    """Whether the letters of a word come in its order, with others such as "a" and "I" between."""
+    left = iter(letters)
+    return all(letter in left for letter in word)
 
 
 def _roman(value: int) -> str:
