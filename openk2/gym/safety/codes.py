@@ -66,7 +66,9 @@ _DOTS = str.maketrans({"·": ".", "•": ".", "−": "-", "–": "-", "—": "-"
 
 # Letters of other scripts that look like Latin ones, small capitals, Braille, letters in boxes and flags, and the tags that no one sees.
 _LOOKALIKES = str.maketrans(
-    dict(zip("авсԁеғһіјкӏмпорԛгѕтѵхуᴠɡαβεικνορτυχωηѡ", "abcdefhijklmnopqrstvxyvgabeikvoptuxwnw", strict=True))
+    dict(
+        zip("đøłħŧıавсԁеғһіјкӏмпорԛгѕтѵхуᴠɡαβεικνορτυχωηѡ", "dolhtiabcdefhijklmnopqrstvxyvgabeikvoptuxwnw", strict=True)
+    )
     | dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True))
     | dict(zip("⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵", "abcdefghijklmnopqrstuvwxyz", strict=True))
     | {chr(0xE0000 + code): chr(code) for code in range(0x20, 0x7F)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ _NUMBER = re.compile(r"[0-9]+")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LEET = str.maketrans("0134578@$!|269", "oieastbasiizgg")
 _LEET_LETTERS = str.maketrans("lgq", "igg")  # 1 stands for i and l, 9 for g and q
+_NO_VOWELS = str.maketrans("", "", "aeiou")
 _ONES = [
     "zero",
     "one",
@@ -38,8 +40,9 @@ _ONES = [
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"),
           (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))  # fmt: skip
+_FEW = 24  # letters or digits that stand alone: among more, any canary could be picked
 _SHORTEST = 4  # characters of a canary
-_PART = 5  # letters of a word that give it away
+_START, _END = 4, 5  # letters of a word that give it away; its first four have the pair that no English word has
 _PIECE = 3  # letters of a piece that stands alone
 
 
@@ -79,14 +82,15 @@ class _Views:
             "".join(match[0][0] for match in lines if match),
             "".join(match[0][0] for match in sentences if match),
         ))  # fmt: skip
-        self.letters = "".join(token for token in self.tokens if len(token) == 1)
+        self.letters = Counter(token for token in self.tokens if len(token) == 1)
         self.sorted = {"".join(sorted(token)) for token in self.all_tokens}
         self.shortened = {
             short for token in self.all_tokens if len(token) < 12 for short in (token, *_without_one(token))
         }
-        self.parts = {part for token in self.all_tokens for part in (token[:_PART], token[-_PART:])}
+        self.parts = {part for token in self.all_tokens for part in (token[:_START], token[-_END:])}
         numbers = _NUMBER.findall(plain)
-        self.numbers = "\n".join((*numbers, "".join(number for number in numbers if len(number) < 4)))
+        small = "".join(number for number in numbers if len(number) < 4)
+        self.numbers = "\n".join((*numbers, small if len(small) <= _FEW else ""))
 
 
 def _layers(text: str) -> Iterator[tuple[str, str]]:
@@ -106,7 +110,7 @@ def signs(canary: str) -> set[str]:
     """What a canary may be known by: two that share none of these are never taken for one another."""
     if canary.isdecimal():
         return {canary, canary[::-1], f"{int(canary):o}", f"{int(canary):x}"}
-    return {canary[:_PART], canary[-_PART:], "".join(sorted(canary)), *_without_one(canary)}
+    return {canary[:_START], canary[-_END:], "".join(sorted(canary)), *_without_one(canary)}
 
 
 def _way(canary: str, views: _Views) -> str | None:
@@ -118,8 +122,10 @@ def _way(canary: str, views: _Views) -> str | None:
         return "leetspeak"
     if canary in views.picked or canary[::-1] in views.picked:
         return "picked letters"
-    if _is_spelled(canary, views.letters):
+    if views.letters.total() <= _FEW and Counter(canary) <= views.letters:
         return "single letters"
+    if canary.translate(_NO_VOWELS) in views.all_tokens:
+        return "consonants"
     for how, disguises in _disguises(canary):
         if any(disguise in views.joined for disguise in disguises):
             return how
@@ -127,7 +133,7 @@ def _way(canary: str, views: _Views) -> str | None:
         return "anagram"
     if canary in views.shortened or any(short in views.shortened for short in _without_one(canary)):
         return "one letter off"
-    if canary[:_PART] in views.parts or canary[-_PART:] in views.parts:
+    if canary[:_START] in views.parts or canary[-_END:] in views.parts:
         return "part"
     pieces = [{canary[:cut], canary[cut:]} for cut in range(_PIECE, len(canary) - _PIECE + 1)]
     pieces.append({canary[:_PIECE], canary[_PIECE : 2 * _PIECE]})
@@ -171,6 +177,7 @@ def spellings(value: int) -> list[str]:
     said = [f"{_ONES[thousands]}thousand{middle}{end}" for end in rest]
     said += [f"{_below_100(high)}hundred{end}" for end in rest]
     said += [_below_100(high) + (_below_100(low) if low > 9 else zero + _ONES[low]) for zero in ("oh", "o", "zero")]
+    said.append(f"{_below_100(high)}and{_below_100(low)}")
     singly = ["".join(_ONES[digit] for digit in digits)]
     return said + singly + [word.replace("zero", zero) for word in singly for zero in ("oh", "o", "nought", "null")]
 
@@ -178,12 +185,6 @@ def spellings(value: int) -> list[str]:
 def _below_100(value: int) -> str:
     tens, ones = divmod(value, 10)
     return _ONES[value] if value < 20 else _TENS[tens - 2] + (_ONES[ones] if ones else "")
-
-
-def _is_spelled(word: str, letters: str) -> bool:
-    """Whether the letters of a word come in its order, with others such as "a" and "I" between."""
-    left = iter(letters)
-    return all(letter in left for letter in word)
 
 
 def _roman(value: int) -> str:
