@@ -15,6 +15,7 @@ NAMES = (
     "puzzles",
     "tables",
     "instructions",
+    "safety",
 )
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 
