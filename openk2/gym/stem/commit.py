@@ -10,16 +10,18 @@ from openk2.gym.stem.tidy import tidy, unwrapped
 
 MOST_CHARACTERS = 400  # of an answer; working may be longer
 
-_MARKER = re.compile(r"\banswers?\s*(?:\*\*)?\s*(?:is\b|are\b|:|=)\s*:?(?:\*\*)?|####", re.IGNORECASE)
-_BOX = re.compile(r"\\boxed\s*\{")
+_MARKER = re.compile(r"\banswers?\s{0,3}(?:\*\*)?\s{0,3}(?:is\b|are\b|:|=)\s{0,3}:?(?:\*\*)?|####", re.IGNORECASE)
+_BOX = re.compile(r"\\boxed\s{0,3}\{")
 _CLAUSE_END = re.compile(r"[.,;:!?\n]")
+_SENTENCE_END = re.compile(r"\.\s|\n")
+# What turns the words after it round or makes them uncertain: close before the answer, or right before it.
 _DOUBT = re.compile(
-    r"\b(?:not|no|never|nor|neither|cannot|wrong|incorrect|false|doubt\w*|unlikely|maybe|perhaps|possibly|probably|might|could|may|"
-    r"if|guess\w*|either|unless|except|or|between|than|least|most|minus|negative)\b|n['’]t\b",
+    r"(?:\b(?:not|never|nor|neither|cannot|doubt\w*|wrong|incorrect|false|unlikely|maybe|perhaps|possibly|probably|if|guess\w*|either|"
+    r"unless|except|between)|n['’]t)(?:\W+\w+){0,3}\W*$|\b(?:might|could|may)(?:\W+\w+)?\W*$|\b(?:or|least|most|than|minus|negative|no)\W*$",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
-    r"(?:[A-Za-z][A-Za-z'’ ]{0,80},? )?(?:is|are|equals|get|gives|be|so|thus|hence|therefore|Therefore|So|Thus|Hence)[:,]? (?=\S)"
+    r"(?:[A-Za-z][A-Za-z'’,: ]{0,80} )?(?:is|are|equals|get|gives|be|so|thus|hence|therefore|Therefore|So|Thus|Hence)[:,]? (?=\S)"
 )
 
 
@@ -53,15 +55,10 @@ def _boxed(reply: str) -> list[str] | None:
             return None
         found.append(unwrapped(reply[box.end() : close]))
         end = close + 1
-    if found:
-        rest = reply[end:].strip().lstrip("$*\\])").strip()
-        tail = unwrapped(rest) if rest else ""
-        if len(tail) > MOST_CHARACTERS:
-            return None
-        found[-1] = f"{found[-1]} {tail}".strip() if tail else found[-1]
-        if len(found) > 1 and tail:
-            return None
-    return found
+    tail = reply[end:].strip().lstrip("$*\\])").strip() if found else ""
+    if len(tail) > MOST_CHARACTERS or (len(found) > 1 and unwrapped(tail)):
+        return None
+    return [*found[:-1], f"{found[-1]} {unwrapped(tail)}".strip()] if found else []
 
 
 def _closing(text: str, start: int) -> int | None:
@@ -77,25 +74,34 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _marked(reply: str) -> list[str] | None:
-    """What follows each "answer is" or "answer:" up to its line's end, the last one up to the reply's end; not if it is a box."""
-    marks = list(_MARKER.finditer(reply))
+    """What follows each "answer is" or "answer:", up to the line's end; after the last one, all. None when one is doubted.
+
+    A box that follows speaks for itself, unless a number stands in between.
+    """
     found: list[str] = []
+    marks = list(_MARKER.finditer(reply))
     for mark, following in itertools.zip_longest(marks, marks[1:]):
         if _doubted(reply, mark.start()):
             return None
         text = reply[mark.end() : following.start() if following else len(reply)].strip()
-        if following:
+        if _BOX.search(text):
+            text = _SENTENCE_END.split(text, maxsplit=1)[0]
+            text = text if len(text) <= MOST_CHARACTERS and literal(tidy(text)) is not None else ""
+        elif following:
             text = text.partition("\n")[0]
-        if len(text) > MOST_CHARACTERS and not _BOX.search(text):
+        if len(text) > MOST_CHARACTERS:
             return None
-        if text and not _BOX.search(text):
+        if text:
             found.append(unwrapped(text))
     return found
 
 
 def _alone(reply: str) -> list[str]:
-    text = unwrapped(reply)
-    if "\n" in text or len(text) > MOST_CHARACTERS:
+    text = reply.strip()
+    if len(text) > MOST_CHARACTERS:
+        return []
+    text = unwrapped(text)
+    if "\n" in text:
         return []
     lead = _LEAD.match(text)
     if lead is None:

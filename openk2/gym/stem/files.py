@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from openk2.gym.single_turn import split_of
+from openk2.gym.stem.forms import Form
 from openk2.gym.stem.tidy import tidy
-from openk2.gym.stem.wanted import Form, Wanted
+from openk2.gym.stem.wanted import Wanted
 from openk2.schema import Task
 
 

@@ -8,7 +8,8 @@ from openk2.gym.stem import judges
 from openk2.gym.stem.commit import committed
 from openk2.gym.stem.differ import surely_differ
 from openk2.gym.stem.expression import tree
-from openk2.gym.stem.wanted import Piece, Value, Wanted
+from openk2.gym.stem.forms import Piece, Value
+from openk2.gym.stem.wanted import Wanted
 from openk2.schema import Score, Task
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from openk2.gym.single_turn import Question
-from openk2.gym.stem.wanted import Form
+from openk2.gym.stem.forms import Form
 
 BOX = r" Put the answer in \boxed{}."
 

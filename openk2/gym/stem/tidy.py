@@ -30,6 +30,7 @@ _SPELLINGS = (
     (re.compile(r"\\gt(?![A-Za-z])"), ">"),
     (re.compile(r"\\([{}%$])"), r"\1"),
     (re.compile(r"\^\s*\{?\s*(?:\\circ|o)\s*\}?(?![A-Za-z])|\\degree(?![A-Za-z])"), "°"),
+    (re.compile(r"\s*\^\s*"), "^"),
     (re.compile(r"(?<=[A-Za-z])\^\s*\{\s*(-?[0-9])\s*\}"), r"^\1"),
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"\s+"), " "),
