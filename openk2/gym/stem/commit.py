@@ -40,6 +40,7 @@ def committed(reply: str) -> str | None:
     answers += marked
     if not answers:
         answers = _alone(reply)
+    answers = list(dict.fromkeys(answers))
     if not answers or any(not _same(answers[0], other) for other in answers[1:]):
         return None
     return answers[0] if 0 < len(answers[0]) <= MOST_CHARACTERS else None

@@ -14,6 +14,7 @@ from typing import Any
 
 FUNCTIONS = ("ln", "log", "sin", "cos", "tan", "exp")
 _DEEPEST = 20
+_FACTORS = frozenset("abcnxyz")  # letters that may stand side by side: xy is a product, Evelyn is none
 _TOKEN = re.compile(
     r" ?(?:(?P<number>[0-9]{1,40}(?:\.[0-9]{1,40})?)|(?P<command>\\[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<mark>[-+*/^(){}\[\]]))"
 )
@@ -102,15 +103,15 @@ def parse(text: str) -> Node | None:
 
 
 def _words(word: str) -> list[str]:
-    """A run of letters is a name known here, or a product of letters."""
-    if word in ("pi", "sqrt", *FUNCTIONS):
+    """A run of letters is a name known here, or a product of a few letters, perhaps with a name before or after it."""
+    if len(word) == 1 or word in ("pi", "sqrt", *FUNCTIONS):
         return [word]
     for known in ("sqrt", "pi"):
         if word.endswith(known):
-            return [*word[: -len(known)], known]
+            return [*_words(word.removesuffix(known)), known]
         if word.startswith(known):
-            return [known, *word[len(known) :]]
-    return list(word)
+            return [known, *_words(word.removeprefix(known))]
+    return list(word) if len(word) <= 3 and set(word) <= _FACTORS else [word]
 
 
 class _NoExpressionError(Exception):

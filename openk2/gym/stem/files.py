@@ -58,6 +58,8 @@ def _task(row: Any, kind: str) -> Task:
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise ValueError('"answer" must be text or a number')
     final = str(answer).rpartition("####")[2].strip()
+    if re.fullmatch(r"\W*[A-Z]\W*", final):
+        raise ValueError(f"the answer {final!r} is a choice, which a guess wins often: want a value")
     form = _form(final)
     names = (
         ("x", *sorted(set(re.findall(r"(?<![A-Za-z\\])[b-zB-Z](?![A-Za-z])", question)) - {"x"}))

@@ -32,7 +32,7 @@ class Judge:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def equal(self, gold: Tree, answer: Tree, limit_s: float = LIMIT_S) -> bool:
+    def equal(self, gold: Tree, answer: Tree, limit_s: float) -> bool:
         """Are two expressions equal? Raises TimeoutError after the limit; then the process is gone, and another will start."""
         process = self._started()
         job = json.dumps([limit_s + _ALARM_AFTER_S, gold, answer]).encode() + b"\n"
@@ -41,12 +41,12 @@ class Judge:
             process.stdin.write(job)
             process.stdin.flush()
             return bool(json.loads(self._line(process, limit_s)))
-        except (OSError, EOFError):  # it ran out of memory: no verdict, and no equality shown
-            self.close()
-            return False
         except TimeoutError:
             self.close()
             raise
+        except (OSError, EOFError):  # it ran out of memory: no verdict, and no equality shown
+            self.close()
+            return False
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -104,7 +104,7 @@ class Judges:
     def _equal(self, gold: Tree, answer: Tree) -> bool:
         judge = self._free.get()
         try:
-            return judge.equal(gold, answer)
+            return judge.equal(gold, answer, LIMIT_S)
         finally:
             self._free.put(judge)
 
