@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openk2.gym.question import MOST_CHARACTERS
-from openk2.gym.stem import judges
+from openk2.gym.stem import judges, units
 from openk2.gym.stem.config import StemConfig
 from openk2.gym.stem.expression import parse, tree
 from openk2.gym.stem.family import FAMILY, StemEnv
@@ -257,6 +257,15 @@ def test_a_bomb_never_reaches_sympy(bomb: str, answer: str) -> None:
     assert time.perf_counter() - began < 0.5
 
 
+@pytest.mark.parametrize("unit", units.SPELLINGS)
+def test_only_the_unit_asked_for_may_follow(unit: str) -> None:
+    for other, spellings in units.SPELLINGS.items():
+        for spelling in spellings:
+            right = other == unit
+            assert score(f"\\boxed{{12 {spelling}}}", "12", unit=unit).passed == right, spelling
+            assert score(f"\\boxed{{5\\sqrt{{2}}}} {spelling}", "5\\sqrt{2}", unit=unit).passed == right, spelling
+
+
 # ---------------------------------------------------------------------------------------------
 # The judge's processes
 # ---------------------------------------------------------------------------------------------
@@ -470,7 +479,11 @@ def test_inequalities_hold_inside_and_nowhere_else() -> None:
 
 
 def test_number_theory_is_what_sympy_says() -> None:
-    for level, rule in ((1, lambda n: sum(sympy.primefactors(n))), (2, sympy.divisor_count), (3, sympy.divisor_sigma)):
+    for level, rule in (
+        (1, lambda n: sum(sympy.primefactors(n))),
+        (2, lambda n: sum(prime * power for prime, power in sympy.factorint(n).items())),
+        (3, sympy.divisor_sigma),
+    ):
         for problem in questions("primes", level):
             assert int(problem.payload["answer"]) == rule(numbers(text(problem))[0])
     for level, rule in ((1, sympy.igcd), (2, sympy.ilcm), (3, sympy.igcd)):

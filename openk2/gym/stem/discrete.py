@@ -12,7 +12,7 @@ from openk2.gym.stem.problem import problem
 
 def _common_divisor(rng: Random, level: int) -> Question:
     """A greatest common divisor; a least common multiple; the divisor of three."""
-    shared = rng.randint(2, 15) if level == 1 else rng.randint(6, 60)
+    shared = rng.randint(3, 40) if level == 1 else rng.randint(6, 60)
     numbers = [shared * rng.randint(2, 30) for _ in range(3 if level == 3 else 2)]
     listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
     key = f"divisors {sorted(numbers)}"
@@ -23,6 +23,9 @@ def _common_divisor(rng: Random, level: int) -> Question:
     return problem(f"What is the greatest common divisor of {listed}?", math.gcd(*numbers), key)
 
 
+_MODULI = tuple(n for n in range(101, 1000) if all(n % divisor for divisor in range(2, 32)))  # primes
+
+
 def _remainder(rng: Random, level: int) -> Question:
     """Of a division; of a power; the number that leaves two given remainders."""
     if level == 1:
@@ -31,7 +34,7 @@ def _remainder(rng: Random, level: int) -> Question:
             f"What is the remainder of {number} divided by {modulus}?", number % modulus, f"mod {number} {modulus}"
         )
     if level == 2:
-        base, exponent, modulus = rng.randint(2, 20), rng.randint(10, 200), rng.randint(23, 199)
+        base, exponent, modulus = rng.randint(2, 50), rng.randint(10, 200), rng.choice(_MODULI)
         text = f"What is the remainder when {base}^{{{exponent}}} is divided by {modulus}?"
         return problem(text, pow(base, exponent, modulus), f"mod {base} {exponent} {modulus}")
     one, two = rng.sample((7, 9, 11, 13, 16, 17, 19, 23, 25), 2)
@@ -44,7 +47,7 @@ def _remainder(rng: Random, level: int) -> Question:
 
 
 def _primes(rng: Random, level: int) -> Question:
-    """The largest prime factor; the number of divisors; the sum of them."""
+    """The sum of the prime factors, each once; each as often as it occurs; the sum of all divisors."""
     factors = {rng.choice((2, 3, 5, 7, 11, 13, 17, 19, 23)): rng.randint(1, 3) for _ in range(3)}
     factors[rng.choice((29, 31, 37, 41, 43, 47))] = 1
     number = math.prod(prime**power for prime, power in factors.items())
@@ -52,9 +55,9 @@ def _primes(rng: Random, level: int) -> Question:
     if level == 1:
         return problem(f"What is the sum of the different prime factors of {number}?", sum(factors), key)
     if level == 2:
-        return problem(
-            f"How many positive divisors does {number} have?", math.prod(power + 1 for power in factors.values()), key
-        )
+        total = sum(prime * power for prime, power in factors.items())
+        text = f"What is the sum of the prime factors of {number}, each counted as often as it divides the number?"
+        return problem(text, total, key)
     total = math.prod((prime ** (power + 1) - 1) // (prime - 1) for prime, power in factors.items())
     return problem(f"What is the sum of all positive divisors of {number}?", total, key)
 
@@ -72,7 +75,7 @@ def _counting(rng: Random, level: int) -> Question:
         women, men, few, many = rng.randint(5, 14), rng.randint(5, 14), rng.randint(2, 4), rng.randint(2, 4)
         text = f"A committee has {few} of {women} women and {many} of {men} men. How many committees are possible?"
         return problem(text, math.comb(women, few) * math.comb(men, many), f"committee {women} {few} {men} {many}")
-    counts = [rng.randint(1, 4) for _ in range(rng.randint(4, 5))]
+    counts = [rng.randint(1, 4) for _ in range(rng.randint(4, 6))]
     letters = rng.sample("ABCDEFGHKLMNPRST", len(counts))
     word = [letter for letter, count in zip(letters, counts, strict=True) for _ in range(count)]
     rng.shuffle(word)

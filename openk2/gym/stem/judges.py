@@ -93,7 +93,7 @@ class Judges:
         if importlib.util.find_spec("math_verify") is None:
             raise ValueError(MISSING)
         self._all = [Judge() for _ in range(size)]
-        self._free: queue.SimpleQueue[Judge] = queue.SimpleQueue()
+        self._free: queue.LifoQueue[Judge] = queue.LifoQueue()  # the warm one first
         for judge in self._all:
             self._free.put(judge)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SPELLINGS = (
+    (re.compile(r"(?<!\\)\$([^$]*)(?<!\\)\$"), r"\1"),
     (re.compile(r"\\(?:left|right|big|Big|bigl|bigr|displaystyle)(?![A-Za-z])"), ""),
     (re.compile(r"\{,\}|(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))"), ","),  # thousands
     (re.compile(r"\\[,;:! ]|~|\\q?quad(?![A-Za-z])|[\u00a0\u2009\u202f]"), " "),
