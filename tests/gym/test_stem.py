@@ -326,11 +326,13 @@ def test_a_comparison_that_takes_too_long_ends_its_process_and_the_next_one_work
     assert judge.equal(of("x + x"), of("2x"), limit_s=20)
 
 
-def test_a_timed_out_grading_earns_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judges, "LIMIT_S", 1e-6)  # no comparison is that fast: a real process misses a real limit
-    assert score("\\boxed{\\sqrt{18}}", "3\\sqrt{2}") == Score(0.0, {"answered": 1.0, "correct": 0.0, "timed_out": 1.0})
-    monkeypatch.undo()
-    assert score("\\boxed{\\sqrt{18}}", "3\\sqrt{2}").passed
+def test_a_timed_out_grading_earns_nothing_and_says_so() -> None:
+    answer = (
+        "\\frac{(x+y)^{90}}{(x-y)^{80}+x}"  # simplifying the difference to another one of its kind takes sympy minutes
+    )
+    reply = "\\boxed{\\frac{(x+y)^{90}}{(x-y)^{80}+x+0.0000000001}}"
+    assert score(reply, answer) == Score(0.0, {"answered": 1.0, "correct": 0.0, "timed_out": 1.0})
+    assert score(f"\\boxed{{{answer}}}", answer).passed
 
 
 def test_a_process_that_dies_is_replaced(judge: Judge) -> None:
@@ -397,7 +399,7 @@ def test_missing_math_verify_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
 # ---------------------------------------------------------------------------------------------
 
 
-def questions(kind: str, level: int, count: int = 30) -> list[Task]:
+def questions(kind: str, level: int, count: int = 12) -> list[Task]:
     return list(StemEnv(StemConfig(kinds=(kind,), levels=(level,), num_train=count)).tasks("train"))
 
 
@@ -464,7 +466,7 @@ def test_algebra_is_what_sympy_says() -> None:
 
 def test_inequalities_hold_inside_and_nowhere_else() -> None:
     for level in (1, 2, 3):
-        for problem in questions("inequality", level, 40):
+        for problem in questions("inequality", level, 15):
             condition = text(problem).removeprefix("Solve ").partition(" for real")[0]
             check = re.sub(r"(?<=\d)x", "*x", condition.replace("^", "**"))
             for x in range(-80, 81):

@@ -12,6 +12,7 @@ MOST_CHARACTERS = 400  # of an answer; working may be longer
 
 _MARKER = re.compile(r"\banswers?\s{0,3}(?:\*\*)?\s{0,3}(?:is\b|are\b|:|=)\s{0,3}:?(?:\*\*)?|####", re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\s{0,3}\{")
+_CLOSERS = re.compile(r"^(?:\s|\$|\*|\\\]|\\\)|\))+")  # of the formula or emphasis that the box stands in
 _CLAUSE_END = re.compile(r"[.,;:!?\n]")
 _SENTENCE_END = re.compile(r"\.\s|\n")
 # What turns the words after it round or makes them uncertain: close before the answer, or right before it.
@@ -56,7 +57,7 @@ def _boxed(reply: str) -> list[str] | None:
             return None
         found.append(unwrapped(reply[box.end() : close]))
         end = close + 1
-    tail = reply[end:].strip().lstrip("$*\\])").strip() if found else ""
+    tail = _CLOSERS.sub("", reply[end:]).strip() if found else ""
     if len(tail) > MOST_CHARACTERS or (len(found) > 1 and unwrapped(tail)):
         return None
     return [*found[:-1], f"{found[-1]} {unwrapped(tail)}".strip()] if found else []

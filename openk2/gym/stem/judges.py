@@ -14,6 +14,7 @@ import select
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,14 @@ class Judges:
         if importlib.util.find_spec("math_verify") is None:
             raise ValueError(MISSING)
         self._all = [Judge() for _ in range(size)]
+        self._threads = ThreadPoolExecutor(size, "judge")  # of its own: who waits for a judge keeps nobody else waiting
         self._free: queue.LifoQueue[Judge] = queue.LifoQueue()  # the warm one first
         for judge in self._all:
             self._free.put(judge)
 
     async def equal(self, gold: Tree, answer: Tree) -> bool:
         """As ``Judge.equal``, without holding up the event loop."""
-        return await asyncio.to_thread(self._equal, gold, answer)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._equal, gold, answer)
 
     def _equal(self, gold: Tree, answer: Tree) -> bool:
         judge = self._free.get()
