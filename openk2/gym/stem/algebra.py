@@ -147,15 +147,14 @@ def _factor(rng: Random, level: int) -> Question:
 
 
 def _simplify_root(rng: Random, level: int) -> Question:
-    """One root; a sum of two like ones; a product out of a bracket."""
+    """A product of two; a sum of two like ones; a product of brackets."""
     radicand = rng.choice((2, 3, 5, 6, 7, 10, 11, 13, 14, 15, 17, 19, 21, 22, 23))
     one, two = rng.randint(2, 30), rng.randint(2, 30)
     if level == 1:
-        text, answer = (
-            rf"Write \sqrt{{{one**2 * radicand}}} as a\sqrt{{b}} with b as small as possible.",
-            surd(one, radicand),
-        )
-        key = f"root {one} {radicand}"
+        other = rng.choice((2, 3, 5, 7))
+        text = rf"Multiply \sqrt{{{one * radicand}}} \cdot \sqrt{{{one * other}}} and simplify."
+        answer = surd(one, radicand * other)
+        key = f"root {one} {sorted((radicand, other))}"
     elif level == 2:
         text = rf"Simplify \sqrt{{{one**2 * radicand}}} + \sqrt{{{two**2 * radicand}}} to a single root."
         answer, key = surd(one + two, radicand), f"root {sorted((one, two))} {radicand}"

@@ -168,7 +168,11 @@ class _Parser:
         if self._peek() == "-":
             self._take()
             return Power(base, _negated(self._atom(depth + 1)))
-        return Power(base, self._atom(depth + 1))
+        exponent = self._atom(depth + 1)
+        match exponent:
+            case Quotient(Number(top), Number(bottom)) if top == 1 and bottom.denominator == 1 and 2 <= bottom <= 9:
+                return Root(int(bottom), base)
+        return Power(base, exponent)
 
     def _atom(self, depth: int) -> Node:
         token = self._take()

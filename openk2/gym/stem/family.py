@@ -30,9 +30,9 @@ class StemEnv(QuestionEnv):
         self._config = config or StemConfig()
         self._of_files = problem_files.read(files) if files else None
         self._questions = Questions("stem", {kind: KINDS[kind] for kind in self._config.kinds}, self._config)
-        super().__init__("stem", self._both, verify)
+        super().__init__("stem", self._problems, verify)
 
-    def _both(self, split: str) -> Sequence[Task]:
+    def _problems(self, split: str) -> Sequence[Task]:
         if self._of_files is None:
             return [replace(task, tags=(TOPIC_OF[task.kind], task.kind)) for task in self._questions.tasks(split)]
         if split not in ("train", "heldout"):

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from openk2.gym.stem import units
-from openk2.gym.stem.expression import FUNCTIONS, Node, parse, vocabulary
+from openk2.gym.stem.expression import FUNCTIONS, Node, Number, Root, parse, vocabulary, walk
 from openk2.gym.stem.forms import Form, Piece, Value, intervals_in, set_in, tuple_in, value_in
 from openk2.gym.stem.literal import literal
 from openk2.gym.stem.settled import compute, expanded, num_factors, settled
@@ -62,9 +62,19 @@ class Wanted:
         words = {word for node in right for word in vocabulary(node)}
         for node in _expressions(pieces):
             known = settled(node) and vocabulary(node) <= words and _shaped_like(node, right)
-            if not known and node not in right:
+            if node not in right and (not known or self._copied(text, node, right)):
                 return None
         return pieces
+
+    def _copied(self, text: str, node: Node, right: list[Node]) -> bool:
+        """Does it stand in the question already, or one of its roots that the right answer has not?"""
+        question = tidy(self.question).replace(" ", "")
+        known = {part for model in right for part in walk(model)}
+        roots = [part.of for part in walk(node) if isinstance(part, Root) and part not in known]
+        under = [root.value for root in roots if isinstance(root, Number)]
+        return tidy(text).replace(" ", "") in question or any(
+            re.search(rf"sqrt[({{]?{value}(?![0-9])", question) for value in under
+        )
 
     def _pieces(self, text: str) -> tuple[Piece, ...] | None:
         match self.form:
