@@ -16,6 +16,7 @@ NAMES = (
     "tables",
     "instructions",
     "safety",
+    "stem",
 )
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 
