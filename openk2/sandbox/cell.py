@@ -69,7 +69,8 @@ class Cell:
         try:
             async with asyncio.timeout(START_S):
                 await self._spawn()
-                self._enroll()
+                # The kernel takes milliseconds to move a process, without work: others go on meanwhile.
+                await asyncio.to_thread(self._enroll)
         except TimeoutError:
             raise SandboxError(f"bwrap did not start within {START_S:g} s") from None
 
