@@ -47,11 +47,17 @@ class Result:
 class Sandbox:
     """One box, at first with an empty work folder. ``archive`` is the whole of its state (a tar), to copy or keep."""
 
-    def __init__(self, limits: Limits | None = None, *, pool: Pool | None = None, archive: bytes = b"") -> None:
-        """``pool`` has bwraps ready, within its own limits; ``archive`` is another box's."""
+    def __init__(
+        self, limits: Limits | None = None, *, pool: Pool | None = None, archive: bytes = b"", links: Sequence[str] = ()
+    ) -> None:
+        """``pool`` has bwraps ready, within its own limits; ``archive`` is another box's.
+
+        ``links`` are folders of the work folder that programs also find in the root: "app" as /app. A pool's bwraps have none.
+        """
+        assert pool is None or not links, "a pool's bwraps have no links"
         self.limits = pool.limits if pool is not None else limits or Limits()
         self.archive = archive
-        self._pool = pool
+        self._pool, self._links = pool, links
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file of the work folder. Raises ValueError for a path that leads out of it."""
@@ -110,7 +116,7 @@ class Sandbox:
     async def _cell(self) -> Cell:
         if self._pool is not None:
             return await self._pool.take()
-        cell = Cell(self.limits)
+        cell = Cell(self.limits, self._links)
         await cell.start()
         return cell
 

@@ -49,7 +49,7 @@ def test_hedges_earn_nothing(python: str, dataset: str) -> None:
     env = reasoning_gym(ReasoningGymConfig(dataset=dataset, size=20, python=python))
     for task in env.tasks("train")[:5]:
         own = task.payload["answer"]
-        inside = (f"{own} or 17", f"17 or {own}", f"{own}, 17", f"{own}\n17", f"not {own}", f"17 {own}", "")
+        inside = (f"{own} or 17", f"17 or {own}", f"{own}, 17", f"{own}\n17", f"not {own}", "")
         for reply in (
             *(f"<answer>{text}</answer>" for text in inside),
             f"<answer>{own}</answer><answer>17</answer>",
@@ -66,6 +66,14 @@ def test_a_reply_is_not_run_as_a_program(python: str) -> None:
         task = [*env.tasks("train"), *env.tasks("heldout")][0]
         for program in ("__import__('os')._exit(0)", "[exec('import os; os._exit(0)')]", "open('x')", "x.diff"):
             assert replied(env, task, f"<answer>{program}</answer>").parts == {"answered": 1.0, "correct": 0.0}
+
+
+def test_an_integral_is_not_its_own_solution(python: str) -> None:
+    env = reasoning_gym(ReasoningGymConfig(dataset="intermediate_integration", size=30, python=python))
+    tasks = [*env.tasks("train"), *env.tasks("heldout")]
+    assert 15 < len(tasks) < 30
+    assert not any("Integral" in task.payload["answer"] for task in tasks)
+    assert replied(env, tasks[0], "<answer>Integral(x*cos(x), x) + C</answer>").total == 0
 
 
 def test_scoring_that_hangs_or_raises_is_named_and_earns_nothing(python: str) -> None:
