@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from openk2.gym.adapters.reward import Rule
 from openk2.sandbox.config import MB
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -34,6 +35,35 @@ class ReasoningGymConfig(GuestConfig):
     options: dict[str, Any] = Field(default={}, description="the dataset's own settings")
     make_s: Seconds = Field(default=120.0, description="to make all entries")
     score_s: Seconds = Field(default=10.0, description="to score one answer; longer is a wrong one")
+
+
+class _PlayedConfig(_Config):
+    """How an episode of rewards becomes a verdict, and how long one may be."""
+
+    reward: Rule = Field(default="sum", description="which rewards count")
+    passes_at: float = Field(
+        default=1.0, description="an episode that ended by itself with this much earns 1, any other 0"
+    )
+    max_steps: int = Field(default=50, ge=1, description="replies taken, malformed ones too; then the episode is cut")
+    reset_s: Seconds = 30.0
+    step_s: Seconds = 10.0
+
+
+class GymnasiumConfig(GuestConfig, _PlayedConfig):
+    """A gymnasium environment. What a number of seeds means is up to it: one that ignores them has a single task."""
+
+    id: str = Field(description='as in gymnasium.make; "module:Name-v0" imports the module first')
+    file: Path | None = Field(default=None, description="a Python file that registers it")
+    options: dict[str, Any] = Field(default={}, description="passed to gymnasium.make")
+    prompt: str = Field(
+        description="what the model is told before the first observation: the game, and what its actions mean"
+    )
+    actions: tuple[str, ...] = Field(
+        default=(), description="the words for Discrete actions, in order; without: numbers"
+    )
+    shows: Literal["observation", "render"] = Field(default="observation", description="render: the ansi picture")
+    num_train: int = Field(default=100, ge=0)
+    num_heldout: int = Field(default=25, ge=0)
 
 
 class HarborConfig(_Config):
