@@ -37,8 +37,11 @@ class ReasoningGymConfig(GuestConfig):
     score_s: Seconds = Field(default=10.0, description="to score one answer; longer is a wrong one")
 
 
-class _PlayedConfig(_Config):
-    """How an episode of rewards becomes a verdict, and how long one may be."""
+class SeededConfig(_Config):
+    """Episodes of rewards: how many seeds are tasks, how rewards become a verdict, and how long an episode may be."""
+
+    num_train: int = Field(default=100, ge=0)
+    num_heldout: int = Field(default=25, ge=0)
 
     reward: Rule = Field(default="sum", description="which rewards count")
     passes_at: float = Field(
@@ -49,7 +52,7 @@ class _PlayedConfig(_Config):
     step_s: Seconds = 10.0
 
 
-class GymnasiumConfig(GuestConfig, _PlayedConfig):
+class GymnasiumConfig(GuestConfig, SeededConfig):
     """A gymnasium environment. What a number of seeds means is up to it: one that ignores them has a single task."""
 
     id: str = Field(description='as in gymnasium.make; "module:Name-v0" imports the module first')
@@ -62,8 +65,29 @@ class GymnasiumConfig(GuestConfig, _PlayedConfig):
         default=(), description="the words for Discrete actions, in order; without: numbers"
     )
     shows: Literal["observation", "render"] = Field(default="observation", description="render: the ansi picture")
-    num_train: int = Field(default=100, ge=0)
-    num_heldout: int = Field(default=25, ge=0)
+
+
+class OpenEnvConfig(SeededConfig):
+    """A running OpenEnv server. What a number of seeds means is up to it."""
+
+    url: str = Field(pattern=r"^https?://", description="where it listens, without a path")
+    kind: str = Field(description="what to call it: tasks have this kind")
+    prompt: str = Field(description="what the model is told before the first observation")
+    reset: dict[str, Any] = Field(default={}, description="parameters of each reset beside the seed")
+
+
+class VerifiersConfig(GuestConfig):
+    """A taskset of verifiers (0.4) whose tasks are answered in one reply."""
+
+    taskset: str = Field(description="its id: the module that exports a Taskset")
+    folder: Path | None = Field(default=None, description="where that module lies, if it is not installed")
+    options: dict[str, Any] = Field(default={}, description="the taskset's own settings")
+    num_tasks: int = Field(default=200, ge=1, description="tasks read; both splits together")
+    passes_at: float = Field(
+        default=1.0, gt=0, description="a sum of weighted rewards of this much earns 1, any other 0"
+    )
+    load_s: Seconds = 120.0
+    score_s: Seconds = 10.0
 
 
 class HarborConfig(_Config):

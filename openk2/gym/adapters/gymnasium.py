@@ -6,15 +6,14 @@ Their code runs in a process (``guest.py``), which is killed when it takes too l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count, islice
 from typing import Any, Literal
 
 from openk2.gym.adapters.config import GymnasiumConfig
 from openk2.gym.adapters.guest import GUESTS, Guest, GuestError, GuestHungError
 from openk2.gym.adapters.reward import verdict
+from openk2.gym.adapters.seeds import seed_tasks
 from openk2.gym.answer import read_choice, read_number
 from openk2.gym.question import MOST_CHARACTERS
-from openk2.gym.single_turn import split_of
 from openk2.schema import Message, Observation, Score, Task, Trace
 
 FAMILY = "gymnasium"
@@ -36,12 +35,7 @@ class GymnasiumEnv:
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Seeds, "train" or "heldout" by a hash of them. Raises ValueError for another split."""
-        config = self._config
-        counts = {"train": config.num_train, "heldout": config.num_heldout}
-        if split not in counts:
-            raise ValueError(f'no split "{split}" in {FAMILY}: choose "train" or "heldout"')
-        seeds = islice((seed for seed in count() if split_of(f"{config.id} {seed}") == split), counts[split])
-        return [Task(f"{FAMILY}-{config.id}-{seed}", FAMILY, config.id, split, {"seed": seed}) for seed in seeds]
+        return seed_tasks(FAMILY, self._config.id, split, self._config)
 
     async def reset(self, task: Task, seed: int) -> Observation:
         """Begin the episode of the task's own seed. Raises ValueError for another environment's task, GuestError if it fails."""
