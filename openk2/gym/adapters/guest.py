@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 import weakref
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,14 @@ class GuestHungError(GuestError):
 class Guest:
     """One process. It starts when first asked, and again after it was killed."""
 
-    def __init__(self, file: Path, package: str, python: str) -> None:
-        """``file`` has a class ``Guest``; ``package`` is what it needs, as pip calls it, ``python`` the interpreter that has it."""
-        self._file, self._package, self._python = file, package, python
+    def __init__(
+        self, file: Path, package: str, python: str, *, first: tuple[str, Mapping[str, Any], float] | None = None
+    ) -> None:
+        """``file`` has a class ``Guest``; ``package`` is what it needs, as pip calls it, ``python`` the interpreter that has it.
+
+        ``first`` is asked of each new process before anything else: a method, its arguments, its seconds.
+        """
+        self._file, self._package, self._python, self._first = file, package, python, first
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"guest-{file.stem}")
 
@@ -63,7 +69,19 @@ class Guest:
         process = self._process
         if process is None or process.poll() is not None:
             process, within = self._start(), within + START_S
-        request = json.dumps({"method": method, "arguments": arguments}).encode() + b"\n"
+            if self._first is not None:
+                before, given, seconds = self._first
+                try:
+                    self._exchange(process, before, seconds + START_S, given)
+                except BaseException:
+                    self.end()
+                    raise
+        return self._exchange(process, method, within, arguments)
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], method: str, within: float, arguments: Mapping[str, Any]
+    ) -> Any:
+        request = json.dumps({"method": method, "arguments": dict(arguments)}).encode() + b"\n"
         try:
             assert process.stdin is not None
             process.stdin.write(request)
@@ -74,7 +92,7 @@ class Guest:
             if isinstance(error, BrokenPipeError | ValueError):
                 raise GuestError(f"the process of {self._package} died") from error
             raise
-        if "missing" in answer:
+        if answer.get("missing"):
             raise ValueError(
                 f"{self._python} has no package {answer['missing']}: {self._python} -m pip install {self._package}"
             )

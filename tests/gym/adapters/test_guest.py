@@ -25,7 +25,6 @@ class Guest:
     def child(self): return subprocess.Popen(["sleep", "1000"]).pid
     def flood(self): return len(bytearray(8 << 30))
     def odd(self): return {1, 2}
-    def ours(self): import openk2_is_not_here
 """
 
 
@@ -89,6 +88,19 @@ def test_a_forgotten_one_ends(guest: Guest, tmp_path: Path) -> None:
     assert gone(child)
 
 
-def test_a_missing_package_is_named_with_what_to_install(guest: Guest) -> None:
+def test_a_missing_package_is_named_with_what_to_install(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.py"
+    file.write_text("import openk2_is_not_here")
     with pytest.raises(ValueError, match=r"has no package openk2_is_not_here: .* -m pip install theirs"):
-        guest.ask_now("ours", 5)
+        Guest(file, "theirs", sys.executable).ask_now("any", 5)
+
+
+def test_what_comes_first_is_asked_of_each_process(guest: Guest, tmp_path: Path) -> None:
+    begun = Guest(tmp_path / "theirs.py", "theirs", sys.executable, first=("add", {"number": 10}, 5))
+    assert [begun.ask_now("add", 5, number=1), begun.ask_now("add", 5, number=1)] == [11, 12]
+    begun.end()
+    assert begun.ask_now("add", 5, number=1) == 11
+    failing = Guest(tmp_path / "theirs.py", "theirs", sys.executable, first=("fail", {}, 5))
+    for _ in range(2):
+        with pytest.raises(GuestError, match="KeyError"):
+            failing.ask_now("add", 5, number=1)

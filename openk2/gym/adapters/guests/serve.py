@@ -33,14 +33,11 @@ def main() -> None:
     for line in requests:
         try:
             request = json.loads(line)
-            if guest is None:
-                guest = _made(*sys.argv[1:3])
-            answer = {"result": getattr(guest, request["method"])(**request["arguments"])}
-            said = json.dumps(answer)
-        except ModuleNotFoundError as error:
-            said = json.dumps({"missing": error.name})
+            guest = guest or _made(*sys.argv[1:3])
+            said = json.dumps({"result": getattr(guest, request["method"])(**request["arguments"])})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is told
-            said = json.dumps({"error": f"{type(error).__name__}: {error}"[:2000]})
+            missing = error.name if guest is None and isinstance(error, ModuleNotFoundError) else None
+            said = json.dumps({"error": f"{type(error).__name__}: {error}"[:2000], "missing": missing})
         answers.write(said + "\n")
 
 
