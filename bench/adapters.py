@@ -20,7 +20,7 @@ from openk2.jobs.atomic import write_json, write_text
 from openk2.jobs.provenance import provenance
 from openk2.schema import Message, Task, Trace
 
-NUM = 10  # entries of each dataset
+NUM = 6  # entries of each dataset
 SEED = 7
 LIMIT_S = 10.0
 
