@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from openk2.gym.adapters.config import HarborConfig
-from openk2.gym.adapters.harbor_folder import HarborTask, RefusedError, packed, read_task, tree
+from openk2.gym.adapters.harbor_folder import HarborTask, RefusedError, Run, packed, read_task, tree
 from openk2.gym.single_turn import split_of
 from openk2.sandbox.config import Limits
 from openk2.sandbox.sandbox import Result, Sandbox
@@ -51,7 +51,7 @@ class HarborEnv:
     def __init__(self, config: HarborConfig) -> None:
         """Raises ValueError where the folder holds no task."""
         self._config = config
-        self._built: dict[str, bytes] = {}
+        self._built: tuple[str, bytes] = ("", b"")  # the last task's box
         self._read: dict[str, HarborTask | RefusedError] = {}
         for file in sorted(config.folder.glob("*/task.toml")):
             try:
@@ -79,16 +79,16 @@ class HarborEnv:
         ]
 
     async def reset(self, task: Task, seed: int) -> Observation:
-        """Build the box, once for each task, and show the instruction; ``seed`` changes nothing.
+        """Build the box, unless the last episode had the same, and show the instruction; ``seed`` changes nothing.
 
         Raises ValueError for a task of another folder, RefusedError where its Dockerfile does not run here.
         """
         found = self._read.get(task.payload["folder"])
         if not isinstance(found, HarborTask):
             raise ValueError(f"{self._config.folder} has no task {task.payload['folder']} that runs here")
-        if found.name not in self._built:
-            self._built[found.name] = await self._build(found)
-        self._task, self._box = found, self._sandbox(found, self._config.shell_s, self._built[found.name])
+        if self._built[0] != found.name:
+            self._built = found.name, await self._build(found)
+        self._task, self._box = found, self._sandbox(found, self._config.shell_s, self._built[1])
         return Observation([Message("user", found.instruction)], [SHELL])
 
     async def step(self, message: Message) -> Observation:
@@ -135,12 +135,11 @@ class HarborEnv:
         raise ValueError(f"{FAMILY} episodes have no snapshot")
 
     async def _build(self, task: HarborTask) -> bytes:
-        places = "mkdir -p " + " ".join(sorted(task.places))
         box = self._sandbox(task, self._config.build_s, b"")
-        await box.run(["sh", "-c", places])
+        await box.run(["mkdir", "-p", *sorted(task.places)])
         for layer in task.layers:
-            if isinstance(layer, bytes):
-                box.archive += layer
+            if not isinstance(layer, Run):
+                box.archive += packed(layer)
                 continue
             program = ["sh", "-c", 'mkdir -p "$0" && cd "$0" && exec "$@"', str(layer.workdir), *layer.program]
             result = await box.run(program, env=task.env)

@@ -52,7 +52,7 @@ class Run:
 
 @dataclass(slots=True)
 class HarborTask:
-    """What one folder asks for. ``layers`` build its box, in order: archives of files, and programs to run."""
+    """What one folder asks for. ``layers`` build its box, in order: files by their path from the root, and programs to run."""
 
     name: str
     instruction: str
@@ -61,7 +61,7 @@ class HarborTask:
     env: dict[str, str]
     tests_env: dict[str, str]
     workdir: PurePosixPath = field(default_factory=lambda: PurePosixPath("/"))
-    layers: list[bytes | Run] = field(default_factory=list)
+    layers: list[Mapping[str, Path] | Run] = field(default_factory=list)
     places: set[str] = field(default_factory=lambda: set(PLACES))
 
 
@@ -126,6 +126,7 @@ class _Dockerfile:
 
     def __init__(self, task: HarborTask, context: Path) -> None:
         self._task, self._context = task, context
+        self._folders = {PurePosixPath("/")}
 
     def apply(self) -> None:
         file = self._context / "Dockerfile"
@@ -146,6 +147,7 @@ class _Dockerfile:
                     raise RefusedError(f"{task.name} needs an image: FROM {rest}")
             case "WORKDIR":
                 task.workdir = task.workdir / rest
+                self._folders |= {task.workdir, *task.workdir.parents}
                 self._remember(task.workdir)
             case "ENV":
                 pairs = (
@@ -174,10 +176,12 @@ class _Dockerfile:
                 raise RefusedError(f"{self._task.name}: COPY {source} names nothing in environment/")
             at = str(into)[1:]
             if path.is_dir():
+                self._folders.add(into)
                 files = tree(path, at)
             else:
-                files = {f"{at}/{path.name}" if target.endswith(("/", ".")) or len(sources) > 1 else at: path}
-            self._task.layers.append(packed(files))
+                is_folder = len(sources) > 1 or target.endswith("/") or into in self._folders
+                files = {f"{at}/{path.name}" if is_folder else at: path}
+            self._task.layers.append(files)
 
     def _remember(self, path: PurePosixPath) -> None:
         if len(path.parts) > 1:

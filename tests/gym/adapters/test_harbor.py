@@ -185,6 +185,26 @@ def test_what_a_box_cannot_give_is_refused_by_name(tmp_path: Path, file: str, te
     assert list(HarborEnv(HarborConfig(folder=tmp_path)).refused) == ["task"]
 
 
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("COPY text.txt /app", "/app/text.txt"),
+        ("COPY text.txt .", "/app/text.txt"),
+        ("COPY text.txt other", "/app/other"),
+        ("COPY text.txt /data/in/", "/data/in/text.txt"),
+        ("COPY . deep/er", "/app/deep/er/text.txt"),
+        ("COPY text.txt Dockerfile /app/two", "/app/two/text.txt"),
+        ("COPY text.txt \\\n  /app/two/", "/app/two/text.txt"),
+    ],
+)
+def test_files_are_copied_where_docker_would(tmp_path: Path, line: str, path: str) -> None:
+    shutil.copytree(TASKS / "word-count", tmp_path / "task")
+    (tmp_path / "task/environment/Dockerfile").write_text(f"FROM debian\nWORKDIR /app\n{line}\n")
+    env = HarborEnv(HarborConfig(folder=tmp_path))
+    trace = played(env, "task", shell(f"head -c 8 {path}"))
+    assert trace.messages[-2].content == "The tall\n[exit code 0]"
+
+
 def test_a_run_that_fails_here_is_named(tmp_path: Path) -> None:
     shutil.copytree(TASKS / "word-count", tmp_path / "task")
     (tmp_path / "task/environment/Dockerfile").write_text("FROM debian\nWORKDIR /app\nRUN apt-get install -y cowsay")
