@@ -16,6 +16,8 @@ from openk2.schema import Env, Message, Task, ToolCall, Trace
 
 TASKS = Path(__file__).parent / "harbor_tasks"
 NAMES = ("backup-script", "fix-median", "word-count")
+# Every attack on every task, one task of them in the quick tests.
+ATTACKED = [pytest.param(name, marks=() if name == "word-count" else pytest.mark.slow) for name in NAMES]
 
 try:
     enclosure()
@@ -78,7 +80,7 @@ MINE = "#!/bin/bash\necho 1 > /logs/verifier/reward.txt\n"
 WRITER = "while :; do echo 1 > /logs/verifier/reward.txt; done"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTACKED)
 @pytest.mark.parametrize(
     "commands",
     [
