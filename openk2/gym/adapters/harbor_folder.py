@@ -81,6 +81,8 @@ def read_task(folder: Path) -> HarborTask:
     if not (folder / "tests/test.sh").is_file():
         raise RefusedError(f"{folder.name} has no tests/test.sh")
     verifier = config.get("verifier", {})
+    if verifier.get("environment_mode", "shared") != "shared":
+        raise RefusedError(f"{folder.name} needs an image for its tests: task.toml sets verifier.environment_mode")
     task = HarborTask(
         folder.name,
         _text(folder / "instruction.md"),
@@ -102,7 +104,7 @@ def read_task(folder: Path) -> HarborTask:
 
 
 def packed(files: Mapping[str, Path], prefix: str = "work") -> bytes:
-    """An archive of files of this machine, under ``prefix``: read, run and write for all where they may be run."""
+    """An archive of files of this machine, under ``prefix``; those that may be run here may be run there."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, path in sorted(files.items()):

@@ -174,6 +174,7 @@ def test_only_a_number_between_0_and_1_is_a_reward(tmp_path: Path, told: str, to
         ("environment/docker-compose.yaml", "services: {}", "needs several containers"),
         ("task.toml", '[environment]\ndocker_image = "a/b"', "needs an image: task.toml sets environment.docker_image"),
         ("task.toml", "[environment]\ngpus = 1", "needs a GPU"),
+        ("task.toml", '[verifier]\nenvironment_mode = "separate"', "needs an image for its tests"),
         ("task.toml", '[[steps]]\nname = "one"', "needs several steps"),
         ("task.toml", '[environment]\nos = "windows"', "needs windows"),
     ],
