@@ -22,7 +22,7 @@ from openk2.schema import Message, Task, Trace
 
 NUM = 6  # entries of each dataset
 SEED = 7
-LIMIT_S = 10.0
+MAKE_S, LIMIT_S = 600.0, 10.0
 
 
 def answers(own: Any, other: Any, question: str) -> dict[str, list[str | None]]:
@@ -40,7 +40,7 @@ def examine(name: str, guest: Guest, python: str) -> dict[str, Any]:
     began = time.perf_counter()
     source = {"name": name, "seed": SEED, "size": NUM, "options": {}}
     try:
-        entries = guest.ask_now("entries", 120, **source)
+        entries = guest.ask_now("entries", MAKE_S, **source)
     except GuestError as error:
         return {"broken": str(error)}
     found: dict[str, Any] = {"make_s": (time.perf_counter() - began) / NUM, "raised": 0}
@@ -58,7 +58,9 @@ def examine(name: str, guest: Guest, python: str) -> dict[str, Any]:
     found["own"] = {kind: sum(mark >= 1 for mark in marks) / len(marks) for kind, marks in full.items()}
     found["own_most_for_null"] = max(full["null"])
     if name not in REFUSED:
-        found["ours"] = asyncio.run(judged(ReasoningGymConfig(dataset=name, seed=SEED, size=NUM, python=python)))
+        found["ours"] = asyncio.run(
+            judged(ReasoningGymConfig(dataset=name, seed=SEED, size=NUM, python=python, make_s=MAKE_S))
+        )
         found["judged"] = "the answer itself" if name in SAME else "form, then its own" if name in FORMS else "its own"
     return found
 
