@@ -16,7 +16,7 @@ from typing import Any
 from openk2.gym.adapters.config import ReasoningGymConfig
 from openk2.gym.adapters.guest import GUESTS, Guest, GuestError
 from openk2.gym.adapters.reasoning_gym import FORMS, PACKAGE, REFUSED, SAME, reasoning_gym
-from openk2.jobs.atomic import write_json, write_text
+from openk2.jobs.atomic import read_json, write_json, write_text
 from openk2.jobs.provenance import provenance
 from openk2.schema import Message, Task, Trace
 
@@ -51,7 +51,7 @@ def examine(name: str, guest: Guest, python: str) -> dict[str, Any]:
         for kind, given in answers(own, other, question).items():
             for answer in given:
                 try:
-                    marks = guest.ask_now("score", LIMIT_S, **source, index=index, question=question, answer=answer)
+                    marks = guest.ask_now("score", LIMIT_S, **source, index=index, answer=answer)
                 except GuestError:
                     marks, found["raised"] = 0.0, found["raised"] + 1
                 full[kind].append(marks)
@@ -114,11 +114,15 @@ def good(found: Mapping[str, Any]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has reasoning-gym")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="measure these datasets again, and keep the rest as recorded"
+    )
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
     guest = Guest(GUESTS / "reasoning_gym.py", PACKAGE, options.python)
-    datasets = {}
-    for name in guest.ask_now("names", LIMIT_S):
+    names = guest.ask_now("names", LIMIT_S)
+    datasets = read_json(options.out / "adapters.json")["datasets"] if options.only else {}
+    for name in options.only or names:
         datasets[name] = examine(name, guest, options.python)
         print(name, "good" if good(datasets[name]) else datasets[name], flush=True)
     results = {

@@ -109,9 +109,10 @@ class ReasoningGym:
             return answer.split() == payload["answer"].split()
         if dataset in FORMS and not FORMS[dataset].fullmatch(answer):
             return False
-        given = {name: payload[name] for name in ("name", "seed", "size", "options", "index")}
+        source = {name: payload[name] for name in ("name", "seed", "size", "options", "index")}
         question = payload["question"].removesuffix(_ASK)
-        return await self._guest.ask("score", self._config.score_s, **given, question=question, answer=answer) == 1.0
+        await self._guest.ask("prepare", self._config.make_s, **source, question=question)
+        return await self._guest.ask("score", self._config.score_s, **source, answer=answer) == 1.0
 
     def _made(self) -> dict[str, list[Task]]:
         config = self._config
