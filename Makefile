@@ -59,7 +59,7 @@ lint: $(STAMP) ## Form, types, and which room may import which
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP) ## Measure against peers on this machine; writes results/
-	@for script in $(filter-out bench/__init__.py bench/gpu.py bench/vllm_peer.py,$(wildcard bench/*.py)); do \
+	@for script in $(filter-out bench/__init__.py bench/adapters.py bench/gpu.py bench/vllm_peer.py,$(wildcard bench/*.py)); do \
 	  name=$$(basename $$script .py); echo "bench.$$name"; $(PYTHON) -m bench.$$name || exit 1; \
 	done
 

@@ -7,6 +7,7 @@ import platform
 import secrets
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,7 +77,7 @@ def enclosure() -> Enclosure:
     return Enclosure(bwrap, drops, groups)
 
 
-def arguments(limits: Limits, *, seccomp_fd: int, info_fd: int) -> list[str]:
+def arguments(limits: Limits, links: Iterable[str], *, seccomp_fd: int, info_fd: int) -> list[str]:
     """The arguments of bwrap for a box whose first process is a shell that does what it reads."""
     return [
         "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1",
@@ -86,6 +87,7 @@ def arguments(limits: Limits, *, seccomp_fd: int, info_fd: int) -> list[str]:
         *_devices(),
         "--size", str(limits.disk_bytes), "--tmpfs", "/box", "--dir", WORK, "--dir", "/box/tmp",
         "--symlink", "/box/tmp", "/tmp", "--symlink", "/box/tmp", "/dev/shm",
+        *(word for name in links for word in ("--symlink", f"{WORK}/{name}", f"/{name}")),
         # /proc too: where we are root, the kernel lets root's own user id write its settings, capabilities or not.
         "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORK,
         "--seccomp", str(seccomp_fd), "--info-fd", str(info_fd),

@@ -54,12 +54,13 @@ class Runner(Protocol):
 class OnTheSpot:
     """Makes each cell when it is wanted."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, links: Sequence[str]) -> None:
+        """``links``: folders of the work folder that are found in the root too."""
+        self.limits, self._links = limits, links
 
     async def run(self, order: Order) -> tuple[Result, bytes | None]:
         """Start a cell, run, close it. Raises SandboxError where none can be made."""
-        cell = Cell(self.limits)
+        cell = Cell(self.limits, self._links)
         await cell.start()
         return await run_in(cell, order)
 

@@ -23,9 +23,20 @@ from openk2.sandbox.once import OnTheSpot, Order, Result, Runner
 class Sandbox:
     """One box, at first with an empty work folder. ``archive`` is the whole of its state (a tar), to copy or keep."""
 
-    def __init__(self, limits: Limits | None = None, *, pool: Runner | None = None, archive: bytes = b"") -> None:
-        """``pool`` has bwraps ready, here or elsewhere, within its own limits; ``archive`` is another box's."""
-        self._runner = pool or OnTheSpot(limits or Limits())
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        pool: Runner | None = None,
+        archive: bytes = b"",
+        links: Sequence[str] = (),
+    ) -> None:
+        """``pool`` has bwraps ready, here or elsewhere, within its own limits; ``archive`` is another box's.
+
+        ``links`` are folders of the work folder that programs also find in the root: "app" as /app. A pool's bwraps have none.
+        """
+        assert pool is None or not links, "a pool's bwraps have no links"
+        self._runner = pool or OnTheSpot(limits or Limits(), links)
         self.limits = self._runner.limits
         self.archive = archive
 

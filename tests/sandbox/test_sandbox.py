@@ -154,3 +154,11 @@ def test_groups_that_a_killed_process_left_behind_are_removed():
     hierarchy.cache_clear()
     hierarchy()
     assert not any(folder.exists() for folder in left)
+
+
+def test_folders_of_the_work_folder_can_be_linked_from_the_root():
+    box = Sandbox(links=("app", "data"))
+    box.write("app/said", b"hi")
+    result = asyncio.run(box.run(["sh", "-c", "cat /app/said; echo new > /app/kept; mkdir /other"]))
+    assert (result.stdout, box.read("app/kept")) == (b"hi", b"new\n")
+    assert b"Read-only" in result.stderr

@@ -1,0 +1,1 @@
+"""Environments that others made, behind the Env protocol: one file for each kind."""

@@ -1,0 +1,2 @@
+#!/bin/bash
+tr 'A-Z' 'a-z' < /app/text.txt | grep -oE '[a-z]+' | sort -u | wc -l > /app/count.txt
