@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any
 
 from openk2.gym.config import QuestionsConfig
-from openk2.gym.faithfulness.features import Evidence
+from openk2.gym.faithfulness.features import evidence
 from openk2.gym.faithfulness.judge import SupportJudge, TrainedJudge
 from openk2.gym.faithfulness.pairs import SILENCES, attributed
-from openk2.gym.faithfulness.reading import Clause, Names, Reader, hidden, sentences
+from openk2.gym.faithfulness.reading import Clause, Reader
 from openk2.gym.faithfulness.tasks import GENERATORS, relation
+from openk2.gym.faithfulness.tokens import Names, hidden, sentences, tokens
 from openk2.gym.faithfulness.world import Fact, seen
 from openk2.gym.family import Family
 from openk2.gym.question import QuestionEnv
@@ -46,7 +47,7 @@ class FaithfulnessEnv(QuestionEnv):
         return await verify(reply, task.payload, self._judge)
 
 
-CONFIG = QuestionsConfig(num_train=1200, num_heldout=300)
+CONFIG = QuestionsConfig(num_train=900, num_heldout=240)
 
 
 async def verify(reply: str, payload: Mapping[str, Any], judge: SupportJudge) -> Score:
@@ -54,8 +55,7 @@ async def verify(reply: str, payload: Mapping[str, Any], judge: SupportJudge) ->
     if not in_form(reply, payload["most_words"]):
         return Score(0.0, {"in_form": 0.0, "answered": 0.0, "supported": 0.0, "claims": 0.0})
     said = sentences(reply)
-    evidence = Evidence(payload["context"])
-    claims = evidence.reader().read(said)
+    claims = evidence(payload["context"]).reader().read(said)
     answered = [any(states(claim, item) for claim in claims) for item in payload["items"]]
     doubts = await judge.unsupported(payload["context"], said)
     supported = [doubt <= UNSUPPORTED for doubt in doubts]
@@ -78,7 +78,7 @@ def states(claim: Clause, item: Mapping[str, Any]) -> bool:
     """Whether a claim is the fact that an item demands, or says that the context lacks it."""
     topic = topic_of_relation(item["relation"])
     about = item["subject"] in claim.names and not claim.question and not claim.hedges and not claim.strange
-    if not about or not topic & claim.groups:
+    if not about or not (topic & claim.groups or item["value"] in claim.words):
         return False
     if item["kind"] == "missing":
         return claim.silent
@@ -90,9 +90,7 @@ def states(claim: Clause, item: Mapping[str, Any]) -> bool:
 @cache
 def topic_of_relation(key: str) -> frozenset[str]:
     """What the wordings of a relation are all about; what any is where they share nothing."""
-    names = Names()
-    for name in ("Subject", "Value"):
-        names.add(name)
+    names = Names(("Subject", "Value"))
     found = [Reader(names).clauses(wording.format(s="Subject", v="Value")) for wording in relation(key).wordings]
     groups = [frozenset[str]().union(*(clause.groups for clause in clauses)) for clauses in found]
     return frozenset.intersection(*groups) or frozenset[str]().union(*groups)
@@ -100,10 +98,9 @@ def topic_of_relation(key: str) -> frozenset[str]:
 
 def _value_in(claim: Clause, value: str) -> bool:
     """Whether a claim has a value, be it a name, a number, a day or a word."""
-    read = Reader(Names()).clauses(f"it {value} it")[0]
-    numbers = {number for number, _ in read.numbers}
+    numbers = {number for kind, number in tokens(value, Names()) if kind in ("number", "date")}
     if numbers:
-        return numbers <= {number for number, _ in claim.numbers}
+        return numbers <= claim.values
     return value in claim.names or value in claim.words or value in claim.quantifiers
 
 
@@ -118,7 +115,9 @@ def _gold(task: Task, observation: Observation, rng: random.Random) -> Sequence[
 
 def _guess(task: Task, observation: Observation, rng: random.Random) -> Sequence[Message]:
     """Says of each demand that it is missing, or any value of its kind that the world has."""
-    return [_answer([_said(item, rng.choice(item["options"]), rng.random() < 0.2, rng) for item in task.payload["items"]])]
+    return [
+        _answer([_said(item, rng.choice(item["options"]), rng.random() < 0.2, rng) for item in task.payload["items"]])
+    ]
 
 
 def _answer(said: Sequence[str]) -> Message:
@@ -134,5 +133,10 @@ def _said(item: Mapping[str, Any], value: str, missing: bool, rng: random.Random
 
 
 FAMILY = Family(
-    "faithfulness", "answers that say what the context says and nothing else", FaithfulnessEnv, _gold, _guess, chance=0.08
+    "faithfulness",
+    "answers that say what the context says and nothing else",
+    FaithfulnessEnv,
+    _gold,
+    _guess,
+    chance=0.08,
 )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from openk2.gym.faithfulness.features import FEATURES, Evidence
+from openk2.gym.faithfulness.features import FEATURES, evidence
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 
@@ -54,9 +54,9 @@ class TrainedJudge:
 
     async def unsupported(self, context: str, sentences: Sequence[str]) -> list[float]:
         """The probability, by the regression, that a sentence says what the context does not."""
-        evidence = Evidence(context)
-        reader = evidence.reader()
-        return [self.weigh(evidence.features(reader.clauses(sentence))) for sentence in sentences]
+        read = evidence(context)
+        reader = read.reader()
+        return [self.weigh(read.features(reader.clauses(sentence))) for sentence in sentences]
 
     def weigh(self, features: np.ndarray) -> float:
         """The probability for one sentence's features."""

@@ -8,29 +8,29 @@ from __future__ import annotations
 import re
 
 GROUPS: dict[str, str] = {
-    "found": "found founded founding founder founders establish established set start started starting began begin existed exist existence inception create created since opened open year",
+    "found": "found founded founding founder founders establish established set start started starting began begin existed exist existence inception create created since opened open",
     "seat": "head office offices headquarters headquartered based base seat main in@",
     "employ": "employ employs employed employees employee staff work works working worker workers workforce people personnel",
     "earn": "earn earned earns earnings income revenue made make took take turnover",
     "supply": "supply supplies supplied supplier delivers deliver delivered buys buy bought customer purchases provides",
     "sign": "sign signed signs signature signatory signing put joined",
-    "high": "high height tall taller higher shorter lower rises rise stands overtops highest short low reaches heights",
-    "complete": "complete completed completion finish finished built build year ended builders work construction done",
+    "high": "high height tall taller higher shorter lower rises rise overtops highest reaches heights",
+    "complete": "complete completed completion finish finished built build ended builders work construction done",
     "design": "design designed designer architect drew drawn draw plans",
     "place": "stand stands standing located location lies lie situated found in@ town city",
     "cost": "cost costs costing price priced paid pay spent spend charge charges fee ticket worth",
-    "born": "born birth came world birthday year",
+    "born": "born birth came world birthday",
     "live": "live lives living home resides resident residence dwells in@",
     "trade": "work works working trade profession job occupation employed earns living",
     "teach": "taught teach teaches teacher pupil student tutor trained learned learnt studied lessons",
-    "age": "older younger elder senior junior born before after age",
+    "age": "older younger elder senior junior born before after",
     "day": "begin begins beginning start starts starting open opens opening day date first takes held on@",
     "venue": "held takes place venue hosts host hosted happens in@ location located",
     "visit": "draw drew drawn visitors visitor came come attracted attract attendance visited attended attend had people guests welcomed",
     "organise": "organise organises organised organiser organize organized organizes organizer run runs ran charge",
     "entry": "entry entrance admission ticket tickets fee enter charges charge entering",
     "long": "long length measures measure end longer lengths",
-    "launch": "launch launched went sea yard left year sailed first launching",
+    "launch": "launch launched went sea yard left first launching put",
     "command": "command commands commanded captain commander skipper under",
     "crew": "crew carries carry sailors sailor serve serves sailed aboard board manned",
     "port": "port home harbour in@",
@@ -41,12 +41,6 @@ GROUPS: dict[str, str] = {
 
 WHERE = frozenset({"seat", "place", "live", "venue", "port"})
 """Groups that say where something is."""
-
-OPPOSED = (
-    ("taller", "shorter"), ("higher", "lower"), ("older", "younger"), ("before", "after"), ("senior", "junior"),
-    ("began", "ended"), ("start", "ended"), ("founded", "ended"), ("elder", "younger"),
-)  # fmt: skip
-"""Words of one group that turn a relation round: of two names, the other one comes first."""
 
 INVERSE = frozenset(
     "shorter lower younger after junior pupil student buys buy bought customer purchases learned learnt studied hosts host "
@@ -80,8 +74,8 @@ UNITS: dict[str, str] = {
 }  # fmt: skip
 
 NEGATIONS = frozenset(
-    "not no never neither nor cannot without fails fail failed refused refuses declined denies denied lacks lacked false "
-    "untrue incorrect wrong incorrectly unable hardly except unlike wrongly refuse rejected myth".split()
+    "not no never neither nor cannot without fails fail failed lacks lacked false "
+    "untrue incorrect wrong incorrectly unable hardly except unlike wrongly myth".split()
 )
 HEDGES = frozenset(
     "may might could possibly perhaps probably likely reportedly allegedly supposedly apparently seems seem appears appear "
@@ -94,7 +88,7 @@ QUANTIFIERS: dict[str, str] = {
     "about": "about", "roughly": "about", "approximately": "about", "nearly": "about", "almost": "about", "circa": "about",
     "over": "more", "more": "more", "least": "more", "above": "more", "exceeds": "more", "less": "less", "fewer": "less",
     "below": "less", "upto": "upto", "only": "only", "merely": "only", "always": "all", "sometimes": "some", "often": "many",
-    "both": "both", "another": "another", "other": "another", "part": "some", "same": "same", "equal": "same",
+    "both": "both", "one": "one", "single": "one", "another": "another", "other": "another", "part": "some", "same": "same", "equal": "same",
     "equally": "same", "formerly": "past", "former": "past", "previously": "past", "longer": "past", "once": "past",
     "used": "past", "biggest": "best", "largest": "best", "highest": "best", "tallest": "best", "oldest": "best",
     "longest": "best", "best": "best", "smallest": "best", "youngest": "best", "twice": "twice", "double": "twice",
@@ -107,14 +101,14 @@ FUNCTION = frozenset(
     "according context text document passage says states said stated tells it's s i you we answer result results record records "
     "so both's meanwhile furthermore additionally moreover moreover likewise currently now exactly respectively in on "
     "true fact case namely when where what how whose tool data given shown mentioned reported listed recorded gives lists "
-    "shows given information provided named called number up on amount amounts total still out person one "
+    "shows given information provided named called number up on year amount amounts total still out person yes "
     "became become becomes can thing name has been".split()
 )  # fmt: skip
 """Words that claim nothing by themselves."""
 
 SAYING = re.compile(
-    r"\b(?:(?:does|do|did) not|doesn't|don't|didn't|never|nowhere)\b[^.]{0,24}?"
-    r"\b(?:say|state|mention|give|tell|specify|include|provide|reveal|contain|record|list|report|note|indicate|show|disclose)\b"
+    r"\b(?:(?:does|do|did) not|doesn't|don't|didn't|never|nowhere)(?: (?:even|ever|actually|explicitly|directly|clearly|anywhere))* "
+    r"(?:say|state|mention|give|tell|specify|include|provide|reveal|contain|record|list|report|note|indicate|show|disclose)\b"
     r"|\b(?:is|are|was|were) (?:not|nowhere|never) (?:given|stated|mentioned|specified|known|recorded|listed|provided|said|"
     r"included|reported|shown|disclosed|in the (?:context|text|records?|results?))\b|\b(?:isn't|aren't) (?:given|stated|mentioned|specified|known|recorded|listed|provided|said|included|reported)\b"
     r"|\b(?:no|without any) (?:information|mention|details?|data|record|statement)\b|\b(?:unstated|unspecified|unknown)\b"
@@ -126,8 +120,13 @@ ABOUT_SAYING = frozenset(
     "say state mention give tell specify include provide reveal contain record list report note indicate show disclose given "
     "stated mentioned specified known recorded listed provided said included reported shown disclosed information details "
     "detail data statement unstated unspecified unknown cannot determined determine answer answered told found find know "
-    "not no never nowhere whether if any about anything nothing can't records results sources source passage question".split()
+    "not no never nowhere whether if any about anything nothing can't records results sources source passage question much us many how".split()
 )
+
+BREAKS = frozenset("and but while whereas which who whose although though however because plus".split())
+"""Words that begin another claim."""
+BOUNDS = frozenset("before after under until till above below beyond past".split())
+"""Words that before a number make it a bound."""
 
 _GROUPS_OF: dict[str, frozenset[str]] = {}
 for _group, _words in GROUPS.items():
@@ -138,3 +137,11 @@ for _group, _words in GROUPS.items():
 def groups_of(word: str) -> frozenset[str]:
     """What a word can be about; nothing for a word the lexicon lacks."""
     return _GROUPS_OF.get(word, frozenset())
+
+
+def known(word: str) -> bool:
+    """Whether a word is no name, even with a capital."""
+    return word in _KNOWN or word in _GROUPS_OF
+
+
+_KNOWN = FUNCTION | NEGATIONS | HEDGES | BREAKS | BOUNDS | set(QUANTIFIERS) | set(UNITS) | {"correction"}

@@ -6,6 +6,7 @@ Supported sentences say a fact in another wording, or two facts at once. The oth
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -119,7 +120,9 @@ def corrected(dispute: Dispute, say: Callable[[Fact], str]) -> tuple[str, str]:
     """The outdated statement, and a later one that puts it right."""
     fact = dispute.fact
     wordings = iter(lambda: say(fact), None)
-    said = next(each for each in wordings if each.find(fact.value) > each.find(fact.subject) or fact.relation.value != "place")
+    said = next(
+        each for each in wordings if each.find(fact.value) > each.find(fact.subject) or fact.relation.value != "place"
+    )
     return say(dispute.outdated), f"Correction: {said[:-1]}, not {dispute.older}."
 
 
@@ -128,7 +131,10 @@ def conflicting(dispute: Dispute, say: Callable[[Fact], str]) -> tuple[str, str]
     return attributed(dispute.source, say(dispute.fact)), attributed(dispute.other_source, say(dispute.outdated))
 
 
-DISPUTES: dict[str, Callable[[Dispute, Callable[[Fact], str]], tuple[str, str]]] = {"correction": corrected, "conflict": conflicting}
+DISPUTES: dict[str, Callable[[Dispute, Callable[[Fact], str]], tuple[str, str]]] = {
+    "correction": corrected,
+    "conflict": conflicting,
+}
 """How a context tells a fact in two ways; the second statement comes later in it."""
 
 
@@ -167,7 +173,14 @@ def _supported(drawing: _Drawing) -> str | None:
         case 1:
             return f"According to the text, {said}"
         case 2:  # what no sentence tells
-            untold = [each for each in drawing.world.facts if each not in drawing.told and each.relation.value not in ("pact", "same") and not drawing.disputes(each)]
+            untold = [
+                each
+                for each in drawing.world.facts
+                if each not in drawing.told
+                and each.relation.value not in ("pact", "same")
+                and each.subject in drawing.context
+                and not drawing.disputes(each)
+            ]
             if untold:
                 missing = rng.choice(untold)
                 return f"{rng.choice(SILENCES)} {missing.relation.asks.format(s=missing.subject)}."
@@ -237,7 +250,11 @@ def _unit(drawing: _Drawing) -> str | None:
 
 
 def _share(drawing: _Drawing) -> str | None:
-    return _with(drawing, drawing.fact("share"), lambda fact: drawing.rng.choice([share for share in SHARES if share != fact.value]))
+    return _with(
+        drawing,
+        drawing.fact("share"),
+        lambda fact: drawing.rng.choice([share for share in SHARES if share != fact.value]),
+    )
 
 
 def _relation(drawing: _Drawing) -> str | None:
@@ -245,7 +262,12 @@ def _relation(drawing: _Drawing) -> str | None:
     fact = drawing.fact("year", "person", "place", "crowns", "count")
     if fact is None:
         return None
-    alike = [r for w in (drawing.world.kind,) for r in _relations(drawing.world) if r.value == fact.relation.value and r != fact.relation]
+    alike = [
+        r
+        for w in (drawing.world.kind,)
+        for r in _relations(drawing.world)
+        if r.value == fact.relation.value and r != fact.relation
+    ]
     strange = {
         "year": "{s} was rebuilt in {v}.", "person": "{v} sold {s}.", "place": "{s} was robbed in {v}.",
         "crowns": "{s} lost {v} crowns.", "count": "{s} lost {v} people.",
@@ -261,6 +283,7 @@ def _relations(world: World) -> list[Relation]:
 _EXTRAS = (
     ", which made it famous", " and is much admired", ", the best of its kind", ", as everyone knows", ", because of a fire", " after a long dispute",
     ", and won a prize", " and was later sold", ", to great joy", ", which caused a scandal", ", with the help of the king", ", thanks to a donor",
+    " for a fee", " after work", " with a crew", ", under the command of the staff", " before the opening", ", and is visited", " and runs", " for the port",
 )  # fmt: skip
 
 
@@ -275,12 +298,18 @@ def _merged(drawing: _Drawing) -> str | None:
     if fact is None or other is None:
         return None
     said, tail = drawing.say(fact), drawing.say(other)
-    return f"{said[:-1]}, and it{tail[len(other.subject) :]}" if said.startswith(fact.subject) and tail.startswith(other.subject) else None
+    return (
+        f"{said[:-1]}, and it{tail[len(other.subject) :]}"
+        if said.startswith(fact.subject) and tail.startswith(other.subject)
+        else None
+    )
 
 
 def _hedged(drawing: _Drawing) -> str | None:
     said = drawing.say(drawing.rng.choice(drawing.told))
-    return f"{drawing.rng.choice(('Perhaps', 'Some say that', 'It is possible that', 'Probably', 'Reportedly,'))} {said}"
+    return (
+        f"{drawing.rng.choice(('Perhaps', 'Some say that', 'It is possible that', 'Probably', 'Reportedly,'))} {said}"
+    )
 
 
 def _both(drawing: _Drawing) -> str | None:
@@ -288,7 +317,8 @@ def _both(drawing: _Drawing) -> str | None:
 
 
 def _asked(drawing: _Drawing) -> str | None:
-    return f"Is it true that {drawing.say(drawing.rng.choice(drawing.told))[:-1]}?"
+    said = drawing.say(drawing.rng.choice(drawing.told))[:-1]
+    return drawing.rng.choice((f"{said}?", f"Is it true that {said}?", f"{said}, is it not?"))
 
 
 def _silent(drawing: _Drawing) -> str | None:
@@ -298,12 +328,20 @@ def _silent(drawing: _Drawing) -> str | None:
 
 def _nothing(drawing: _Drawing) -> str | None:
     return drawing.rng.choice(
-        ("All statements are supported by the text.", "I hope this helps.", "The answer is correct.", "This is well documented.", f"{drawing.told[0].subject} is well known.")  # fmt: skip
+        (
+            "All statements are supported by the text.",
+            "I hope this helps.",
+            "The answer is correct.",
+            "This is well documented.",
+            f"{drawing.told[0].subject} is well known.",
+        )  # fmt: skip
     )
 
 
 def _outdated(drawing: _Drawing) -> str | None:
-    return drawing.say(drawing.disputed[0].outdated) if drawing.disputed and drawing.disputed[1] == "correction" else None
+    return (
+        drawing.say(drawing.disputed[0].outdated) if drawing.disputed and drawing.disputed[1] == "correction" else None
+    )
 
 
 def _unattributed(drawing: _Drawing) -> str | None:
@@ -318,12 +356,27 @@ def _wrong_source(drawing: _Drawing) -> str | None:
 
 
 def _sign(drawing: _Drawing) -> str | None:
-    return _with(drawing, drawing.fact("year", "metres", "count"), lambda fact: f"{drawing.rng.choice(('>', '~', '±', '≠', '<'))}{fact.value}")
+    return _with(
+        drawing,
+        drawing.fact("year", "metres", "count"),
+        lambda fact: f"{drawing.rng.choice(('>', '~', '±', '≠', '<'))}{fact.value}",
+    )
 
 
 def _pronoun(drawing: _Drawing) -> str | None:
     fact = drawing.fact("year", "metres", "count", "place")
     return None if fact is None else drawing.say(fact).replace(fact.subject, "it").capitalize()
+
+
+def _vague(drawing: _Drawing) -> str | None:
+    """The statement without its value: "X was founded." """
+    fact = drawing.fact("year", "metres", "count", "person", "place")
+    said = "" if fact is None else drawing.say(fact)
+    return (
+        None
+        if fact is None or not said.startswith(fact.subject)
+        else re.sub(rf"(?: in| by)? {re.escape(fact.value)}(?: metres)?", "", said)
+    )
 
 
 def _copula(drawing: _Drawing) -> str | None:
@@ -334,6 +387,6 @@ def _copula(drawing: _Drawing) -> str | None:
 CORRUPTIONS: dict[str, Callable[[_Drawing], str | None]] = {
     "number": _number, "day": _day, "name": _value_name, "subject": _subject, "negated": _negated, "undenied": _undenied,
     "reversed": _reversed, "unit": _unit, "share": _share, "relation": _relation, "extra": _extra, "merged": _merged, "hedged": _hedged,
-    "outdated": _outdated, "unattributed": _unattributed, "wrong source": _wrong_source, "sign": _sign, "pronoun": _pronoun, "both": _both, "question": _asked, "silent": _silent, "no claim": _nothing, "no relation": _copula,
+    "outdated": _outdated, "unattributed": _unattributed, "wrong source": _wrong_source, "sign": _sign, "pronoun": _pronoun, "vague": _vague, "both": _both, "question": _asked, "silent": _silent, "no claim": _nothing, "no relation": _copula,
 }  # fmt: skip
 """Ways to make a sentence unsupported. Each gives None where the world has nothing for it."""

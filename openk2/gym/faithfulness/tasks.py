@@ -72,9 +72,7 @@ class _Draft:
         return 14 + 11 * len(self.asked)
 
     def asks(self) -> str:
-        phrases = [
-            relation(item["relation"]).asks.format(s=item["subject"], v=item["value"]) for item in self.asked
-        ]
+        phrases = [relation(item["relation"]).asks.format(s=item["subject"], v=item["value"]) for item in self.asked]
         phrases = list(dict.fromkeys(phrases))
         self.rng.shuffle(phrases)
         return ", ".join(phrases[:-1]) + (", and " if len(phrases) > 2 else " and ") * (len(phrases) > 1) + phrases[-1]

@@ -128,7 +128,7 @@ RELATIONS: tuple[Relation, ...] = (
         "{s} measures {v} metres in length.", "{s} is {v} metres from end to end.")),
     Relation("launched", "ship", "year", "when {s} was launched", "launched", (
         "{s} was launched in {v}.", "The launch of {s} was in {v}.", "{s} first went to sea in {v}.",
-        "{s} left the yard in {v}.", "{s} has sailed since {v}.")),
+        "{s} left the yard in {v}.", "{s} was put to sea in {v}.")),
     Relation("captain", "ship", "person", "who commands {s}", "captain", (
         "{v} commands {s}.", "{s} is commanded by {v}.", "The captain of {s} is {v}.",
         "{v} is the captain of {s}.", "{s} is under the command of {v}.")),
@@ -153,7 +153,32 @@ _NOUNS = {
     "firm": ("Mill", "Foundry", "Brewery", "Press"), "building": ("Tower", "Hall", "Lighthouse", "Bridge"),
     "festival": ("Fair", "Regatta", "Carnival", "Games"), "ship": ("Swan", "Heron", "Falcon", "Gull"),
 }  # fmt: skip
-_ONSETS = ("b", "br", "d", "dr", "f", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pr", "r", "s", "sk", "t", "tr", "v", "w", "z")
+_ONSETS = (
+    "b",
+    "br",
+    "d",
+    "dr",
+    "f",
+    "g",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "kl",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "r",
+    "s",
+    "sk",
+    "t",
+    "tr",
+    "v",
+    "w",
+    "z",
+)
 _VOWELS = ("a", "e", "i", "o", "u", "ae", "ou")
 _CODAS = ("ck", "d", "l", "lm", "m", "n", "nd", "r", "rn", "s", "sk", "t", "th", "v", "x")
 
