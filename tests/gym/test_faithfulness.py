@@ -56,7 +56,7 @@ def test_near_misses_are_judged_as_by_hand() -> None:
 
 
 def test_gold_is_right_in_every_task_of_another_seed() -> None:
-    env = FaithfulnessEnv(QuestionsConfig(num_train=60, num_heldout=30, seed=7))
+    env = FaithfulnessEnv(QuestionsConfig(num_train=36, num_heldout=18, seed=7))
     tasks = [*env.tasks("train"), *env.tasks("heldout")]
     assert {task.kind for task in tasks} == set(GENERATORS)
     for task in tasks:
@@ -71,7 +71,7 @@ def test_no_context_is_short_enough_to_be_copied() -> None:
 
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_each_demand_left_out_and_each_value_changed_earns_nothing(kind: str) -> None:
-    tasks = [task for task in FaithfulnessEnv().tasks("train") if task.kind == kind][:12]
+    tasks = [task for task in FaithfulnessEnv().tasks("train") if task.kind == kind][:5]
     for task in tasks:
         said = sentences(FAMILY.gold(task, None, Random(0))[0].content)
         for place, item in enumerate(task.payload["items"]):
@@ -121,7 +121,7 @@ def test_records_are_shown_as_a_conversation() -> None:
     assert asyncio.run(env.score(None)).total == 1
 
 
-def test_the_weights_are_what_training_gives_and_no_fault_ever_helps() -> None:
+def test_every_fault_alone_is_decisive_and_none_ever_helps() -> None:
     packaged = Weights.load(WEIGHTS)
     assert min(packaged.weights) > 0
     assert WEIGHTS.stat().st_size < 200_000
@@ -129,22 +129,28 @@ def test_the_weights_are_what_training_gives_and_no_fault_ever_helps() -> None:
     for fault in np.eye(len(FEATURES)):
         assert judge.weigh(fault) > 0.5, "one fault alone is enough"
     assert judge.weigh(np.zeros(len(FEATURES))) < 0.5
-    few = fit(300)
-    assert few == fit(300)
+    few = fit(150)
+    assert few == fit(150)
     assert min(few.weights) >= 0
+
+
+@pytest.mark.slow
+def test_the_packaged_weights_are_what_training_gives() -> None:
+    fitted, packaged = fit(), Weights.load(WEIGHTS)
+    assert fitted.weights == pytest.approx(packaged.weights, abs=1e-3)
 
 
 def test_heldout_wordings_are_not_in_training_and_are_judged_nearly_as_well() -> None:
     assert all(not set(seen(relation)) & set(unseen(relation)) for relation in RELATIONS)
-    judge, drawn = TrainedJudge(), list(pairs(11, 400, heldout=True))
+    judge, drawn = TrainedJudge(), list(pairs(11, 200, heldout=True))
     assert {pair.kind for pair in drawn} - {"supported"} <= set(CORRUPTIONS)
     wrong = Counter()
     for pair in drawn:
         evidence = Evidence(pair.context)
         doubt = judge.weigh(evidence.features(evidence.reader().clauses(pair.sentence)))
         wrong[pair.unsupported] += (doubt > 0.5) != pair.unsupported
-    assert wrong[True] <= 4  # of 200 unsupported ones accepted
-    assert wrong[False] <= 10
+    assert wrong[True] <= 2  # of 100 unsupported ones accepted
+    assert wrong[False] <= 5
 
 
 def test_a_model_as_judge_counts_what_it_cannot_read_as_unsupported() -> None:

@@ -85,9 +85,11 @@ class Evidence:
         return row
 
     def _of_silence(self, claim: Clause) -> Vector:
-        """ "The context does not say when X was founded" is wrong where it does say so, or where it says more than that."""
+        """Of "the context does not say when X was founded": wrong where it does say so, or where it says more than that."""
         row = np.zeros(len(FEATURES))
-        told = [stated for stated in self.clauses if claim.subject in stated.names and _can_answer(stated, claim)]
+        told = [
+            stated for stated in self.clauses if set(claim.names) & set(stated.names) and _can_answer(stated, claim)
+        ]
         topic = topic_of(claim)
         row[_AT["names_missing"]] = sum(name not in self.names.all for name in claim.names)
         row[_AT["wrongly_silent"]] = not claim.words or any(topic & stated.groups for stated in told)

@@ -1,5 +1,6 @@
 """What a stretch of tokens does in a sentence: whom it speaks of, who acts on whom, what belongs together."""
 
+# ruff: noqa: SIM905
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,8 @@ def parts(tokens: Sequence[Token]) -> list[list[Token]]:
                 found.append([token for each in pending for token in each] + part)
             pending = []
         elif found and join != ":":
-            found.append(_instead(found[-1], part))
+            unsure: list[Token] = [("strange", "but")] if join == "but" else []  # "no pact but this one"
+            found.append([*_instead(found[-1], part), *unsure])
         else:
             pending.append(part)
     if pending:
@@ -74,6 +76,8 @@ def has_own_subject(tokens: Sequence[Token], first: bool) -> bool:
     before = [value for kind, value in tokens[: kinds.index("name")] if kind == "word"]
     leading = next((word for word in before if word not in _ARTICLES), "")
     articled = before[:1] in (["the"], ["a"], ["an"])
+    if before[:1] and before[0] in ("is", "are", "was", "were", "has"):
+        return False
     if not articled and (leading in _VERBS or leading.endswith("ed") or leading == "by"):
         return False
     if first or not before or tokens[0][0] in ("number", "date") or kinds.count("name") > 1:
@@ -149,7 +153,7 @@ def _between_breaks(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]
 
 
 def _relative(pronoun: str, part: list[Token], named: str) -> list[Token]:
-    """ "which NAME designed" and "which cost 40" with what "which" stands for put in its place."""
+    """The part of "which NAME designed" or "which cost 40" with what "which" stands for put in its place."""
     if pronoun == "whose":
         return [("name", named), ("word", "'s"), *part]
     return [*part, ("name", named)] if part[0][0] == "name" else [("name", named), *part]
@@ -183,7 +187,7 @@ def _instead(clause: Sequence[Token], value: list[Token]) -> list[Token]:
 
 
 def _one_value_each(part: list[Token]) -> list[list[Token]]:
-    """ "X was founded in 1931 by Y" as two claims: "X was founded in 1931" and "X was founded by Y"."""
+    """The two claims of "X was founded in 1931 by Y": "X was founded in 1931" and "X was founded by Y"."""
     phrases = [
         (place, place + 2)
         for place, (kind, value) in enumerate(part[:-1])

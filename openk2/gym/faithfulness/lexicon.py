@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import re
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 GROUPS: dict[str, str] = {
     "found": "found founded founding founder founders establish established set start started starting began begin existed exist existence inception create created since opened open",
     "seat": "head office offices headquarters headquartered based base seat main in@",
@@ -42,25 +47,25 @@ GROUPS: dict[str, str] = {
 WHERE = frozenset({"seat", "place", "live", "venue", "port"})
 """Groups that say where something is."""
 
-INVERSE = frozenset(
+INVERSE = _words(
     "shorter lower younger after junior pupil student buys buy bought customer purchases learned learnt studied hosts host "
-    "hosted under".split()
+    "hosted under"
 )
 """Words after which the second name is the one that does."""
 
-ROLES = frozenset(
+ROLES = _words(
     "founder architect designer captain commander skipper organiser organizer supplier teacher tutor pupil student "
-    "customer".split()
+    "customer"
 )
 """Nouns that name one of two parties: "the founder of X is Y" and "Y is the founder of X" say the same."""
 
-POSSESSIONS = frozenset("port home venue seat office headquarters residence".split())
+POSSESSIONS = _words("port home venue seat office headquarters residence")
 """Nouns for what the other party has: "X is the home port of Y" says of Y where it is."""
 
-ATTRIBUTES = frozenset(
+ATTRIBUTES = _words(
     "height length cost price fee income revenue staff crew home port office headquarters year date day birth profession "
     "trade occupation job venue visitors entry admission ticket completion launch opening architect founder captain "
-    "organiser employees people sailors number workers lifeboats founding head town residence attendance signature".split()
+    "organiser employees people sailors number workers lifeboats founding head town residence attendance signature"
 )
 """Nouns that begin a noun phrase, where a verb would go on with the subject before."""
 
@@ -73,14 +78,14 @@ UNITS: dict[str, str] = {
     "dozen": "dozen", "hundred": "hundred", "billion": "billion", "times": "times", "weeks": "week", "months": "month", "hours": "hour",
 }  # fmt: skip
 
-NEGATIONS = frozenset(
+NEGATIONS = _words(
     "not no never neither nor cannot without fails fail failed lacks lacked false "
-    "untrue incorrect wrong incorrectly unable hardly except unlike wrongly myth".split()
+    "untrue incorrect wrong incorrectly unable hardly except unlike wrongly myth nothing"
 )
-HEDGES = frozenset(
+HEDGES = _words(
     "may might could possibly perhaps probably likely reportedly allegedly supposedly apparently seems seem appears appear "
     "believed rumoured rumored say claim claims claimed think thought guess maybe presumably arguably unclear suggests "
-    "suggested should would assume assumed unless if whether or either supposed around".split()
+    "suggested should would assume assumed unless if whether or either supposed around"
 )
 QUANTIFIERS: dict[str, str] = {
     "all": "all", "every": "all", "each": "all", "entire": "all", "whole": "all", "most": "most", "majority": "most",
@@ -95,18 +100,17 @@ QUANTIFIERS: dict[str, str] = {
 }  # fmt: skip
 """Words that change how much, how many, when or how sure; they must be the same on both sides."""
 
-FUNCTION = frozenset(
-    "a an the is are was were be been being am has have had do does did of to at by for from with its it he she they his her "
+FUNCTION = _words("a an the is are was were be been being am has have had do does did of to at by for from with its it he she they his her "
     "their him them as and but while that this these those there than into also too then which who whom whose whereas "
     "according context text document passage says states said stated tells it's s i you we answer result results record records "
     "so both's meanwhile furthermore additionally moreover moreover likewise currently now exactly respectively in on "
     "true fact case namely when where what how whose tool data given shown mentioned reported listed recorded gives lists "
     "shows given information provided named called number up on year amount amounts total still out person yes "
-    "became become becomes can thing name has been".split()
-)  # fmt: skip
+    "became become becomes can thing name has been")  # fmt: skip
 """Words that claim nothing by themselves."""
 
 SAYING = re.compile(
+    r"\bnothing is (?:said|stated|mentioned|known|given)\b|"
     r"\b(?:(?:does|do|did) not|doesn't|don't|didn't|never|nowhere)(?: (?:even|ever|actually|explicitly|directly|clearly|anywhere))* "
     r"(?:say|state|mention|give|tell|specify|include|provide|reveal|contain|record|list|report|note|indicate|show|disclose)\b"
     r"|\b(?:is|are|was|were) (?:not|nowhere|never) (?:given|stated|mentioned|specified|known|recorded|listed|provided|said|"
@@ -116,16 +120,16 @@ SAYING = re.compile(
     re.IGNORECASE,
 )
 """How a sentence says that the context does not tell."""
-ABOUT_SAYING = frozenset(
+ABOUT_SAYING = _words(
     "say state mention give tell specify include provide reveal contain record list report note indicate show disclose given "
     "stated mentioned specified known recorded listed provided said included reported shown disclosed information details "
     "detail data statement unstated unspecified unknown cannot determined determine answer answered told found find know "
-    "not no never nowhere whether if any about anything nothing can't records results sources source passage question much us many how".split()
+    "not no never nowhere whether if any about anything nothing can't records results sources source passage question much us many how"
 )
 
-BREAKS = frozenset("and but while whereas which who whose although though however because plus".split())
+BREAKS = _words("and but while whereas which who whose although though however because plus")
 """Words that begin another claim."""
-BOUNDS = frozenset("before after under until till above below beyond past".split())
+BOUNDS = _words("before after under until till above below beyond past")
 """Words that before a number make it a bound."""
 
 _GROUPS_OF: dict[str, frozenset[str]] = {}

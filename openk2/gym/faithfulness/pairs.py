@@ -334,7 +334,7 @@ def _nothing(drawing: _Drawing) -> str | None:
             "The answer is correct.",
             "This is well documented.",
             f"{drawing.told[0].subject} is well known.",
-        )  # fmt: skip
+        )
     )
 
 
@@ -369,7 +369,7 @@ def _pronoun(drawing: _Drawing) -> str | None:
 
 
 def _vague(drawing: _Drawing) -> str | None:
-    """The statement without its value: "X was founded." """
+    """The statement without its value, as in "X was founded"."""
     fact = drawing.fact("year", "metres", "count", "person", "place")
     said = "" if fact is None else drawing.say(fact)
     return (

@@ -3,6 +3,7 @@
 What cannot be read, such as a letter of another script or a sign, stays as a "strange" token.
 """
 
+# ruff: noqa: SIM905
 from __future__ import annotations
 
 import re
