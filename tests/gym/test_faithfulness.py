@@ -19,7 +19,7 @@ from openk2.gym.faithfulness.pairs import CORRUPTIONS, pairs
 from openk2.gym.faithfulness.tasks import GENERATORS
 from openk2.gym.faithfulness.tokens import sentences
 from openk2.gym.faithfulness.train import fit
-from openk2.gym.faithfulness.world import RELATIONS, seen, unseen
+from openk2.gym.faithfulness.world import RELATIONS, SEEN_ONSETS, UNSEEN_ONSETS, seen, unseen
 from openk2.schema import Message
 from tests.worlds.endpoint.asking import asking, prompt
 
@@ -142,6 +142,7 @@ def test_the_packaged_weights_are_what_training_gives() -> None:
 
 def test_heldout_wordings_are_not_in_training_and_are_judged_nearly_as_well() -> None:
     assert all(not set(seen(relation)) & set(unseen(relation)) for relation in RELATIONS)
+    assert not set(SEEN_ONSETS) & set(UNSEEN_ONSETS)
     judge, drawn = TrainedJudge(), list(pairs(11, 200, heldout=True))
     assert {pair.kind for pair in drawn} - {"supported"} <= set(CORRUPTIONS)
     wrong = Counter()

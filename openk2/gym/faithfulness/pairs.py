@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 from openk2.gym.faithfulness.world import (
     KINDS,
+    SEEN_ONSETS,
     SHARES,
+    UNSEEN_ONSETS,
     Fact,
     Relation,
     World,
@@ -46,7 +48,10 @@ class _Drawing:
     def __init__(self, rng: random.Random, heldout: bool) -> None:
         self.rng = rng
         self._wordings: Callable[[Relation], Sequence[str]] = unseen if heldout else seen
-        self.world = draw_world(rng, rng.choice(KINDS), rng.randint(2, 4), num_alike=rng.randint(0, 2))
+        self._onsets = UNSEEN_ONSETS if heldout else SEEN_ONSETS
+        self.world = draw_world(
+            rng, rng.choice(KINDS), rng.randint(2, 4), num_alike=rng.randint(0, 2), onsets=self._onsets
+        )
         told = [fact for fact in self.world.facts if rng.random() < 0.75]
         self.told = told if len(told) > 1 else list(self.world.facts)
         self.context = context_of(rng, [self.say(fact) for fact in self.told])
@@ -54,7 +59,7 @@ class _Drawing:
         if rng.random() < 0.3 and (fact := self.fact(*DISPUTABLE)) is not None:
             kind = rng.choice(tuple(DISPUTES))
             self.told.remove(fact)
-            dispute = Dispute(fact, self.other(fact), *(f"{name_of(rng)} {noun}" for noun in SOURCES))
+            dispute = Dispute(fact, self.other(fact), *(f"{name_of(rng, self._onsets)} {noun}" for noun in SOURCES))
             self.disputed = dispute, kind
             first, second = DISPUTES[kind](dispute, self.say)
             self.context = "\n\n".join((first, context_of(rng, [self.say(fact) for fact in self.told]), second))
@@ -76,7 +81,11 @@ class _Drawing:
         near = [each.value for each in self.told if each.relation == fact.relation and each.value != fact.value]
         if near and self.rng.random() < 0.6:
             return self.rng.choice(near)
-        return next(value for value in iter(lambda: draw_value(self.rng, fact.relation), None) if value != fact.value)
+        return next(
+            value
+            for value in iter(lambda: draw_value(self.rng, fact.relation, self._onsets), None)
+            if value != fact.value
+        )
 
 
 def pairs(seed: int, count: int, *, heldout: bool) -> Iterator[Pair]:

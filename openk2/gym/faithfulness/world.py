@@ -183,9 +183,9 @@ _VOWELS = ("a", "e", "i", "o", "u", "ae", "ou")
 _CODAS = ("ck", "d", "l", "lm", "m", "n", "nd", "r", "rn", "s", "sk", "t", "th", "v", "x")
 
 
-def name_of(rng: random.Random) -> str:
-    """An invented word of two syllables such as "Dravolm"."""
-    parts = (rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS))
+def name_of(rng: random.Random, onsets: Sequence[str] = _ONSETS) -> str:
+    """An invented word of two syllables such as "Dravolm", with one of ``onsets`` at its beginning."""
+    parts = (rng.choice(onsets), rng.choice(_VOWELS), rng.choice(_ONSETS), rng.choice(_VOWELS), rng.choice(_CODAS))
     return "".join(parts).capitalize()
 
 
@@ -213,14 +213,16 @@ def relations_of(kind: str) -> tuple[Relation, ...]:
     return tuple(relation for relation in RELATIONS if relation.about == kind)
 
 
-def draw_world(rng: random.Random, kind: str, num_things: int, *, num_alike: int = 0) -> World:
+def draw_world(
+    rng: random.Random, kind: str, num_things: int, *, num_alike: int = 0, onsets: Sequence[str] = _ONSETS
+) -> World:
     """``num_things`` things with all their facts; the first ``num_alike`` of the others are named almost as the first is.
 
     No two things share a value that is a number, a day or a name, so a value tells whose it is.
     """
-    things = _name_things(rng, kind, num_things, num_alike)
+    things = _name_things(rng, kind, num_things, num_alike, onsets)
     order = tuple(rng.sample(things, num_things))
-    pact = f"{name_of(rng)} Pact"
+    pact = f"{name_of(rng, onsets)} Pact"
     facts = []
     for relation in relations_of(kind):
         taken: set[str] = set()
@@ -232,12 +234,12 @@ def draw_world(rng: random.Random, kind: str, num_things: int, *, num_alike: int
             elif relation.value == "pact":
                 value = pact
             else:
-                value = _fresh(rng, relation, taken)
+                value = _fresh(rng, relation, taken, onsets)
             facts.append(Fact(thing, relation, value, denied=relation.value == "pact" and rng.random() < 0.5))
     return World(kind, tuple(things), tuple(facts))
 
 
-def draw_value(rng: random.Random, relation: Relation) -> str:
+def draw_value(rng: random.Random, relation: Relation, onsets: Sequence[str] = _ONSETS) -> str:
     """A value of the relation's kind; for "same" and "pact" there is none to draw."""
     match relation.value:
         case "year":
@@ -251,9 +253,9 @@ def draw_value(rng: random.Random, relation: Relation) -> str:
         case "count":
             return str(rng.randint(21, 980))
         case "person":
-            return f"{name_of(rng)} {name_of(rng)}"
+            return f"{name_of(rng, onsets)} {name_of(rng, onsets)}"
         case "place":
-            return name_of(rng)
+            return name_of(rng, onsets)
         case "trade":
             return rng.choice(_TRADES)
         case "share":
@@ -261,23 +263,27 @@ def draw_value(rng: random.Random, relation: Relation) -> str:
     raise ValueError(f"a value of {relation.key} is not drawn alone")
 
 
-def _fresh(rng: random.Random, relation: Relation, taken: set[str]) -> str:
+def _fresh(rng: random.Random, relation: Relation, taken: set[str], onsets: Sequence[str]) -> str:
     while True:
-        value = draw_value(rng, relation)
+        value = draw_value(rng, relation, onsets)
         if value not in taken or relation.value in ("trade", "share"):
             taken.add(value)
             return value
 
 
-def _name_things(rng: random.Random, kind: str, count: int, num_alike: int) -> list[str]:
-    noun, first = rng.choice(_NOUNS.get(kind, ("",))), name_of(rng)
-    family = name_of(rng)
+def _name_things(rng: random.Random, kind: str, count: int, num_alike: int, onsets: Sequence[str]) -> list[str]:
+    noun, first = rng.choice(_NOUNS.get(kind, ("",))), name_of(rng, onsets)
+    family = name_of(rng, onsets)
     names = {first: None}
     while len(names) < count:
-        names[alike(rng, first) if len(names) <= num_alike else name_of(rng)] = None
+        names[alike(rng, first) if len(names) <= num_alike else name_of(rng, onsets)] = None
     if kind == "person":
-        return [f"{name} {family if place <= num_alike else name_of(rng)}" for place, name in enumerate(names)]
+        return [f"{name} {family if place <= num_alike else name_of(rng, onsets)}" for place, name in enumerate(names)]
     return [f"{name} {noun}" for name in names]
+
+
+SEEN_ONSETS, UNSEEN_ONSETS = _ONSETS[:-8], _ONSETS[-8:]
+"""How names in training the judge begin, and how those in measuring it do."""
 
 
 def seen(relation: Relation) -> Sequence[str]:
