@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 
-def _words(text: str) -> frozenset[str]:
+def _set_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -47,22 +47,22 @@ GROUPS: dict[str, str] = {
 WHERE = frozenset({"seat", "place", "live", "venue", "port"})
 """Groups that say where something is."""
 
-INVERSE = _words(
+INVERSE = _set_of(
     "shorter lower younger after junior pupil student buys buy bought customer purchases learned learnt studied hosts host "
     "hosted under"
 )
 """Words after which the second name is the one that does."""
 
-ROLES = _words(
+ROLES = _set_of(
     "founder architect designer captain commander skipper organiser organizer supplier teacher tutor pupil student "
     "customer"
 )
 """Nouns that name one of two parties: "the founder of X is Y" and "Y is the founder of X" say the same."""
 
-POSSESSIONS = _words("port home venue seat office headquarters residence")
+POSSESSIONS = _set_of("port home venue seat office headquarters residence")
 """Nouns for what the other party has: "X is the home port of Y" says of Y where it is."""
 
-ATTRIBUTES = _words(
+ATTRIBUTES = _set_of(
     "height length cost price fee income revenue staff crew home port office headquarters year date day birth profession "
     "trade occupation job venue visitors entry admission ticket completion launch opening architect founder captain "
     "organiser employees people sailors number workers lifeboats founding head town residence attendance signature"
@@ -78,11 +78,11 @@ UNITS: dict[str, str] = {
     "dozen": "dozen", "hundred": "hundred", "billion": "billion", "times": "times", "weeks": "week", "months": "month", "hours": "hour",
 }  # fmt: skip
 
-NEGATIONS = _words(
+NEGATIONS = _set_of(
     "not no never neither nor cannot without fails fail failed lacks lacked false "
     "untrue incorrect wrong incorrectly unable hardly except unlike wrongly myth nothing"
 )
-HEDGES = _words(
+HEDGES = _set_of(
     "may might could possibly perhaps probably likely reportedly allegedly supposedly apparently seems seem appears appear "
     "believed rumoured rumored say claim claims claimed think thought guess maybe presumably arguably unclear suggests "
     "suggested should would assume assumed unless if whether or either supposed around"
@@ -100,7 +100,7 @@ QUANTIFIERS: dict[str, str] = {
 }  # fmt: skip
 """Words that change how much, how many, when or how sure; they must be the same on both sides."""
 
-FUNCTION = _words("a an the is are was were be been being am has have had do does did of to at by for from with its it he she they his her "
+FUNCTION = _set_of("a an the is are was were be been being am has have had do does did of to at by for from with its it he she they his her "
     "their him them as and but while that this these those there than into also too then which who whom whose whereas "
     "according context text document passage says states said stated tells it's s i you we answer result results record records "
     "so both's meanwhile furthermore additionally moreover moreover likewise currently now exactly respectively in on "
@@ -120,16 +120,16 @@ SAYING = re.compile(
     re.IGNORECASE,
 )
 """How a sentence says that the context does not tell."""
-ABOUT_SAYING = _words(
+ABOUT_SAYING = _set_of(
     "say state mention give tell specify include provide reveal contain record list report note indicate show disclose given "
     "stated mentioned specified known recorded listed provided said included reported shown disclosed information details "
     "detail data statement unstated unspecified unknown cannot determined determine answer answered told found find know "
     "not no never nowhere whether if any about anything nothing can't records results sources source passage question much us many how"
 )
 
-BREAKS = _words("and but while whereas which who whose although though however because plus")
+BREAKS = _set_of("and but while whereas which who whose although though however because plus")
 """Words that begin another claim."""
-BOUNDS = _words("before after under until till above below beyond past")
+BOUNDS = _set_of("before after under until till above below beyond past")
 """Words that before a number make it a bound."""
 
 _GROUPS_OF: dict[str, frozenset[str]] = {}
