@@ -17,6 +17,7 @@ NAMES = (
     "instructions",
     "safety",
     "stem",
+    "faithfulness",
 )
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 
