@@ -1,0 +1,55 @@
+"""Arguments at random, of about a size; size 0 is the smallest there is."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+
+def ints(rng: Random, size: int) -> list[Any]:
+    """A list of integers; often with repeats, sometimes all alike."""
+    reach = rng.choice((1, 5, 20, 99))
+    low = rng.choice((-reach, 0))
+    return [[rng.randint(low, reach) for _ in range(size)]]
+
+
+def text(rng: Random, size: int) -> list[Any]:
+    """A text of few different letters, with runs."""
+    letters = rng.choice(("ab", "abc", "abcdef"))
+    found = ""
+    while len(found) < 2 * size:
+        found += rng.choice(letters) * rng.choice((1, 1, 1, 2, 3, 5))
+    return [found[: 2 * size]]
+
+
+def two_texts(rng: Random, size: int) -> list[Any]:
+    """Two texts of different lengths."""
+    return [*text(rng, size), *text(rng, max(size - rng.randint(0, 2), 0))]
+
+
+def number(rng: Random, size: int) -> list[Any]:
+    """An integer from 0 or 1 on, larger with size."""
+    return [rng.randint(size, 10 + 9 * size * size) if size else rng.randint(0, 1)]
+
+
+def intervals(rng: Random, size: int) -> list[Any]:
+    """Rows [start, end], start below end, in no order; some touch, some repeat."""
+    reach = rng.choice((12, 30, 90))
+    rows = []
+    for _ in range(size):
+        start = rng.randint(0, reach)
+        rows.append([start, start + rng.randint(1, 12)])
+    return [rows]
+
+
+def graph(rng: Random, size: int) -> list[Any]:
+    """A number of nodes from 1 on, and edges [a, b] with a below b, each once."""
+    nodes = size + 1
+    pairs = [[a, b] for a in range(nodes) for b in range(a + 1, nodes) if b - a <= 12]
+    return [nodes, rng.sample(pairs, min(len(pairs), rng.randint(0, 2 * nodes)))]
+
+
+def weighted(rng: Random, size: int) -> list[Any]:
+    """The same with a weight: edges [a, b, weight]."""
+    nodes, edges = graph(rng, size)
+    return [nodes, [[a, b, rng.randint(1, 20)] for a, b in edges]]
