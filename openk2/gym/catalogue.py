@@ -6,7 +6,7 @@ import importlib
 
 from openk2.gym.family import Family
 
-NAMES = ("math", "logic", "code")
+NAMES = ("math", "logic", "code", "swe")
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 
 

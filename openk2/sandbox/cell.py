@@ -39,8 +39,8 @@ _CLOCK_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 class Cell:
     """Start it, let it run once, close it. ``reached`` is the limit that ended it, if one did."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, packages: tuple[str, ...] = ()) -> None:
+        self.limits, self._packages = limits, packages
         self.reached: Reached | None = None
         self.exit_code = -9
         self.stdout, self.stderr = bytearray(), bytearray()
@@ -139,7 +139,7 @@ class Cell:
             os.write(filter_in, seccomp.program())
             os.close(filter_in)
             self._process = await asyncio.create_subprocess_exec(
-                host.bwrap, *arguments(self.limits, seccomp_fd=filter_end, info_fd=info_end),
+                host.bwrap, *arguments(self.limits, seccomp_fd=filter_end, info_fd=info_end, packages=self._packages),
                 stdin=PIPE, stdout=PIPE, stderr=PIPE, env={}, pass_fds=(filter_end, info_end, self._given, self._kept),
                 user=user, group=user, extra_groups=None if user is None else [],
             )  # fmt: skip

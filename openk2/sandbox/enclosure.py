@@ -13,6 +13,7 @@ from pathlib import Path
 
 from openk2.sandbox.cgroup import Hierarchy, hierarchy
 from openk2.sandbox.config import Limits
+from openk2.sandbox.packages import SHOWN_AT, places
 
 BOX = "/box"  # the only place that can be written
 WORK = f"{BOX}/work"
@@ -76,12 +77,13 @@ def enclosure() -> Enclosure:
     return Enclosure(bwrap, drops, groups)
 
 
-def arguments(limits: Limits, *, seccomp_fd: int, info_fd: int) -> list[str]:
+def arguments(limits: Limits, *, seccomp_fd: int, info_fd: int, packages: tuple[str, ...] = ()) -> list[str]:
     """The arguments of bwrap for a box whose first process is a shell that does what it reads."""
+    shown = [word for place in places(packages) for word in ("--ro-bind", str(place), f"{SHOWN_AT}/{place.name}")]
     return [
         "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1",
         "--cap-drop", "ALL", "--clearenv", "--uid", str(_USER), "--gid", str(_USER), "--hostname", "box",
-        *_variables(), *_system(),
+        *_variables(), *_system(), *shown,
         "--proc", "/proc",
         *_devices(),
         "--size", str(limits.disk_bytes), "--tmpfs", "/box", "--dir", WORK, "--dir", "/box/tmp",

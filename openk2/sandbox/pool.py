@@ -15,8 +15,9 @@ NUM_STARTING = 2  # cells made at the same time
 class Pool:
     """Keeps ``size`` cells ready."""
 
-    def __init__(self, size: int, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, size: int, limits: Limits | None = None, packages: tuple[str, ...] = ()) -> None:
+        """``packages``: what the boxes may import of this interpreter's."""
+        self.limits, self._packages = limits or Limits(), packages
         self._ready: asyncio.Queue[Cell | Exception] = asyncio.Queue(size)
         self._makers: list[asyncio.Task[None]] = []
 
@@ -45,7 +46,7 @@ class Pool:
 
     async def _make(self) -> None:
         while True:
-            cell = Cell(self.limits)
+            cell = Cell(self.limits, self._packages)
             try:
                 await cell.start()
             except Exception as error:  # noqa: BLE001 - told to whoever wants a cell

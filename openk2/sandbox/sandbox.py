@@ -47,11 +47,21 @@ class Result:
 class Sandbox:
     """One box, at first with an empty work folder. ``archive`` is the whole of its state (a tar), to copy or keep."""
 
-    def __init__(self, limits: Limits | None = None, *, pool: Pool | None = None, archive: bytes = b"") -> None:
-        """``pool`` has bwraps ready, within its own limits; ``archive`` is another box's."""
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        pool: Pool | None = None,
+        archive: bytes = b"",
+        packages: tuple[str, ...] = (),
+    ) -> None:
+        """``pool`` has bwraps ready, with its own limits and packages; ``archive`` is another box's.
+
+        ``packages`` of this interpreter, and what they require, can be read at ``packages.SHOWN_AT``.
+        """
         self.limits = pool.limits if pool is not None else limits or Limits()
         self.archive = archive
-        self._pool = pool
+        self._pool, self._packages = pool, packages
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file of the work folder. Raises ValueError for a path that leads out of it."""
@@ -110,7 +120,7 @@ class Sandbox:
     async def _cell(self) -> Cell:
         if self._pool is not None:
             return await self._pool.take()
-        cell = Cell(self.limits)
+        cell = Cell(self.limits, self._packages)
         await cell.start()
         return cell
 
