@@ -23,7 +23,6 @@ from openk2.schema import JSON, Message, Observation, Score, Task, ToolCall, Too
 
 MAX_SHOWN = 10_000  # characters of one result
 MAX_LINES = 400  # of one view
-SHELL = Limits(cpu_s=20, wall_s=30, memory_bytes=512 * MB, processes=64, disk_bytes=64 * MB, output_bytes=1 * MB)
 REQUEST = (
     "This repository needs a change. Make it in the source files; tests that you do not see decide, and changes to tests or settings "
     "are not looked at. When you are done, answer without a call.\n\n"
@@ -56,8 +55,11 @@ class SweConfig(BaseModel):
     tasks: Path | None = Field(
         default=None, description="a file of mined tasks, one to a line; the bundled ones if not set"
     )
-    num_train: int = Field(default=10, ge=0, description="bundled tasks of the train split")
+    num_train: int = Field(default=8, ge=0, description="bundled tasks of the train split")
     num_heldout: int = Field(default=4, ge=0, description="bundled tasks of the heldout split")
+    command_seconds: float = Field(
+        default=2.0, gt=0, description="CPU of one command of the agent; twice that by the clock"
+    )
     seed: int = Field(default=0, description="draws the bundled repositories")
 
 
@@ -66,11 +68,13 @@ class SweEnv:
 
     resumable: Literal["snapshot"] = "snapshot"
 
-    def __init__(self, config: SweConfig | None = None, *, shell: Limits = SHELL, judging: Limits = LIMITS) -> None:
-        """``shell`` limits each command of the agent, ``judging`` the run of the tests."""
-        self._config, self._shell, self._judging = config or SweConfig(), shell, judging
+    def __init__(self, config: SweConfig | None = None, *, judging: Limits = LIMITS) -> None:
+        """``judging`` limits the run of the tests that decide."""
+        self._config, self._judging = config or SweConfig(), judging
+        seconds = self._config.command_seconds
+        self._shell = judging.model_copy(update={"cpu_s": seconds, "wall_s": 2 * seconds, "output_bytes": 1 * MB})
         self._task: Task | None = None
-        self._box = Sandbox(shell)
+        self._box = Sandbox(self._shell)
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of "train" or "heldout". Raises ValueError for another split, OSError where the file of tasks is missing."""
