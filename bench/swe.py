@@ -54,7 +54,10 @@ async def bench(repositories: list[str], most: int, keep: Path | None) -> dict:
     for words in repositories:
         path, runner, *packages = words.split(":")
         place = Path(path).resolve()
-        about, tasks = await of(place, runner, tuple(packages[0].split(",")) if packages else (), most)
+        try:
+            about, tasks = await of(place, runner, tuple(packages[0].split(",")) if packages else (), most)
+        except ValueError as error:
+            about, tasks = {"how": "", "runner": runner, "candidates": 0, "reasons": {str(error): 1}}, []
         results["repositories"][place.name] = about
         kept += tasks
         print(place.name, about, flush=True)

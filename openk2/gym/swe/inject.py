@@ -74,6 +74,8 @@ async def inject(
     a tree in which no test passes.
     """
     tests = {path: text for path, text in tree.items() if is_test(path)}
+    if not tests:
+        raise ValueError(f"{name} has no tests")
     before = await run_tests(tree, sorted(tests), runner, packages=packages)
     if not before.passed:
         raise ValueError(

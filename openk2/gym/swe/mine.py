@@ -14,8 +14,9 @@ from pathlib import Path
 from openk2.gym.single_turn import split_of
 from openk2.gym.swe.inject import Kept
 from openk2.gym.swe.paths import is_source, is_test, judged_tree
-from openk2.gym.swe.suite import Run, Runner, run_tests
+from openk2.gym.swe.suite import LIMITS, Run, Runner, run_tests
 from openk2.gym.swe.task import Repair, judge
+from openk2.sandbox.config import Limits
 
 _GIT_S = 60.0
 _MAX_FILES, _MAX_BYTES = 5000, 24 << 20
@@ -88,7 +89,13 @@ def tree_of(repository: Path, name: str) -> dict[str, str]:
 
 
 async def mine(
-    repository: Path, runner: Runner, *, limit: int = 200, most: int = 20, packages: tuple[str, ...] = ()
+    repository: Path,
+    runner: Runner,
+    *,
+    limit: int = 200,
+    most: int = 20,
+    packages: tuple[str, ...] = (),
+    limits: Limits = LIMITS,
 ) -> dict[str, Kept]:
     """What came of the commits among the newest ``limit`` that change source and tests, by commit, ``most`` of them at most.
 
@@ -100,11 +107,11 @@ async def mine(
         if len(found) >= most:
             break
         if commit.is_candidate:
-            found[commit.name] = await _try(repository, commit, runner, packages)
+            found[commit.name] = await _try(repository, commit, runner, packages, limits)
     return found
 
 
-async def _try(repository: Path, commit: Commit, runner: Runner, packages: tuple[str, ...]) -> Kept:
+async def _try(repository: Path, commit: Commit, runner: Runner, packages: tuple[str, ...], limits: Limits) -> Kept:
     try:
         old, new = tree_of(repository, f"{commit.name}^"), tree_of(repository, commit.name)
     except ValueError as error:
@@ -115,10 +122,12 @@ async def _try(repository: Path, commit: Commit, runner: Runner, packages: tuple
     gold = {path: new[path] for path in commit.changed if is_source(path) and path in new}
     if any(map(is_source, commit.removed)):
         return Kept("the solution removes files")
-    after = await run_tests(judged_tree(old, support, {**old, **gold}), sorted(tests), runner, packages=packages)
+    after = await run_tests(
+        judged_tree(old, support, {**old, **gold}), sorted(tests), runner, packages=packages, limits=limits
+    )
     if reason := _broken(after):
         return Kept(reason)
-    before = await run_tests({**old, **support}, sorted(tests), runner, packages=packages)
+    before = await run_tests({**old, **support}, sorted(tests), runner, packages=packages, limits=limits)
     if before.outcome not in ("ok", "failed"):
         return Kept(f"before it, the run reached a limit: {before.outcome}")
     if not after.passed - before.passed:
@@ -133,7 +142,7 @@ async def _try(repository: Path, commit: Commit, runner: Runner, packages: tuple
         gold=gold,
         packages=packages,
     )
-    if (await judge(repair, {**old, **gold})).total < 1:
+    if (await judge(repair, {**old, **gold}, limits)).total < 1:
         return Kept("the true solution fails when run again")
     return Kept("kept", repair.to_task(split_of(f"{repository.name} {commit.name}"), "mined", (repository.name,)))
 
