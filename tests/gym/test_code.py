@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import os
 from functools import cache
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from openk2.gym.code.env import CodeEnv, same_value
+from openk2.gym.code.humaneval import HumanEvalEnv, read
 from openk2.gym.code.problem import Kind
 from openk2.gym.code.topics import TOPICS
 from openk2.sandbox.config import MB, Limits
@@ -127,6 +132,97 @@ def test_the_same_function_done_right_passes() -> None:
     assert judged(runs(), f"```python\n{RIGHT}```") == Score(1.0, {"pass_rate": 1.0, "passed": 1.0})
 
 
+ROWS = [json.loads(line) for line in (Path(__file__).parent / "near_misses" / "code.jsonl").read_text().splitlines()]
+NAMED = {kind.name: kind for kind in KINDS}
+
+
+def wrongly_judged(rows: list[dict[str, Any]]) -> list[str]:
+    """What the verifier says otherwise than the person who wrote the table."""
+    found = []
+    for row in rows:
+        score = judged(task_of(NAMED[row["kind"]], row["form"], k=row["k"], m=row["m"]), row["reply"])
+        if score.passed != row["right"]:
+            found.append(f"{row['kind']}, {row['why']}: {score.parts}")
+    return found
+
+
+@needs_box
+def test_near_misses_and_unusual_answers_a_sample() -> None:
+    assert len(ROWS) >= 200
+    assert wrongly_judged(Random(0).sample(ROWS, 40)) == []
+
+
+@needs_box
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_near_misses_and_unusual_answers() -> None:
+    assert wrongly_judged(ROWS) == []
+
+
+def judged_by_humaneval(path: Path, replies: dict[str, str]) -> dict[str, Score]:
+    """The scores of replies to the problems of a file."""
+
+    async def main() -> dict[str, Score]:
+        env = HumanEvalEnv(path, limits=TIGHT)
+        found = {}
+        for name, reply in replies.items():
+            task = next(task for task in env.tasks("test") if task.id == name.partition("#")[0])
+            await env.reset(task, 0)
+            await env.step(Message("assistant", reply))
+            found[name] = await env.score(Trace("t", task.id, 0, "", [], [], []))
+        return found
+
+    return asyncio.run(main())
+
+
+PROBLEM = {
+    "task_id": "H/0", "entry_point": "double", "prompt": 'def double(x):\n    """Twice x."""\n', "canonical_solution": "    return x * 2\n",
+    "test": "def check(candidate):\n    import random\n    assert candidate(2) == 4\n    assert candidate((1, [2])) == (1, [2], 1, [2])\n"
+    "    for _ in range(5):\n        x = random.random()\n        assert abs(candidate(x) - 2 * x) < 1e-9\n",
+}  # fmt: skip
+DISHONEST = {
+    "ends": "import os\ndef double(x): os._exit(0)",
+    "ends at import": "def double(x): pass\nimport sys; sys.exit(0)",
+    "equals anything": "class Same:\n    def __eq__(self, other): return True\n    def __sub__(self, other): return 0\ndef double(x): return Same()",
+    "equals anything, a float": "class Same(float):\n    def __eq__(self, other): return True\n    def __sub__(self, other): return 0.0\ndef double(x): return Same(1)",
+    "patches builtins": "import builtins\nbuiltins.abs = lambda x: 0\nbuiltins.AssertionError = None\ndef double(x): return 4",
+    "patches what tests": "import __main__, sys\nsys.modules['__main__'].check = lambda c: True\n__main__.pack = lambda v: True\ndef double(x): return True",
+    "wrong": "def double(x): return 3 * x",
+    "hangs": "def double(x):\n    while True: pass",
+    "claims": "double works, all tests pass",
+}  # fmt: skip
+
+
+@needs_box
+def test_humaneval_is_judged_where_the_program_cannot_reach(tmp_path: Path) -> None:
+    place = tmp_path / "problems.jsonl"
+    place.write_text(json.dumps(PROBLEM) + "\n")
+    honest = {"whole": "def double(x): return x + x", "canonical": PROBLEM["prompt"] + PROBLEM["canonical_solution"]}
+    replies = {f"H/0#{name}": f"```python\n{source}\n```" for name, source in (honest | DISHONEST).items()}
+    scores = judged_by_humaneval(place, replies)
+    assert {name.partition("#")[2] for name, score in scores.items() if score.passed} == {"whole", "canonical"}
+    place.write_text('{"task_id": "H/0"}\n')
+    with pytest.raises(ValueError, match="line 1: not a problem of HumanEval"):
+        HumanEvalEnv(place)
+    with pytest.raises(ValueError, match='no split "train" in humaneval'):
+        place.write_text("")
+        HumanEvalEnv(place).tasks("train")
+
+
+@needs_box
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.timeout(900)
+def test_all_canonical_solutions_of_humaneval_pass() -> None:
+    if "OPENK2_DATA" not in os.environ:
+        pytest.skip("OPENK2_DATA does not name a folder with humaneval/HumanEval.jsonl.gz")
+    place = Path(os.environ["OPENK2_DATA"]) / "humaneval" / "HumanEval.jsonl.gz"
+    replies = {task.id: task.payload["prompt"] + task.payload["canonical_solution"] for task in read(place)}
+    scores = judged_by_humaneval(place, {name: f"```python\n{source}\n```" for name, source in replies.items()})
+    assert len(scores) == 164
+    assert [name for name, score in scores.items() if not score.passed] == []
+
+
 @needs_box
 def test_programs_that_read_stdin() -> None:
     task = runs("program")
@@ -142,7 +238,6 @@ def test_programs_that_read_stdin() -> None:
         right + "print()\nprint(1)\n": "wrong",
         right + "import os\nos.fork()\n": "wrong",
         "print(1)": "wrong",
-        "while True: print(1)": "too_much_output",
         "import os; os._exit(0)  # print": "wrong",
     }.items():  # fmt: skip
         assert why(judged(task, f"```\n{source}\n```")) == end, source

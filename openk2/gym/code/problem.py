@@ -18,7 +18,36 @@ Draw = Callable[[Random, int], list[Any]]
 
 FAMILY = "code"
 NUM_SAMPLES = 3
-_SIZES = (0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8)  # of hidden cases; the large ones come on top
+_SIZES = (
+    0,
+    1,
+    1,
+    1,
+    2,
+    2,
+    2,
+    3,
+    3,
+    3,
+    4,
+    4,
+    5,
+    5,
+    5,
+    6,
+    6,
+    6,
+    7,
+    7,
+    7,
+    8,
+    8,
+    8,
+    8,
+    8,
+    8,
+    8,
+)  # of hidden cases; the large ones come on top
 _NUM_LARGE = 2
 _SAMPLE_SIZES = (3, 4, 5, 6)
 _MOST_DRAWS = 300

@@ -25,13 +25,16 @@ class Kept:
 
 
 def changes(source: str) -> list[str]:
-    """The source with one place changed, for every place: an operator, a number, ``and``/``or``, ``not``, a bound; all else stays as written."""
+    """The source with one place changed, for every place in a function: an operator, a number, ``and``/``or``, ``not``; the rest as written."""
     lines = source.encode().splitlines(keepends=True)
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
     found = []
-    for node in ast.walk(ast.parse(source)):
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    for node in dict.fromkeys(node for function in functions for part in function.body for node in ast.walk(part)):
         for other in _others(node):
             assert isinstance(node, ast.expr)
             assert node.end_lineno is not None

@@ -8,9 +8,9 @@ from typing import Any
 
 def ints(rng: Random, size: int) -> list[Any]:
     """A list of integers; often with repeats, sometimes all alike."""
-    reach = rng.choice((1, 5, 20, 99))
-    low = rng.choice((-reach, 0))
-    return [[rng.randint(low, reach) for _ in range(size)]]
+    reach = rng.choice((2, 6, 20, 99))
+    low, high = rng.choice(((-reach, reach), (0, reach), (-reach, 0)))
+    return [[rng.randint(low, high) for _ in range(size)]]
 
 
 def text(rng: Random, size: int) -> list[Any]:
@@ -38,7 +38,7 @@ def intervals(rng: Random, size: int) -> list[Any]:
     rows = []
     for _ in range(size):
         start = rng.randint(0, reach)
-        rows.append([start, start + rng.randint(1, 12)])
+        rows.append([start, start + rng.randint(1, rng.choice((3, 12, 25)))])
     return [rows]
 
 

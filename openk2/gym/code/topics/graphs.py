@@ -128,7 +128,7 @@ def cheapest_way(nodes, edges):
     Kind(
         "longest_path", 3, (("nodes", "int"), ("edges", "rows")), "int",
         "Tasks are numbered 0 to nodes - 1; each row [a, b] of edges, a below b, says that b comes after a. Only edges with b - a at most {k} "
-        "matter. How many tasks has the longest chain in which each comes after the one before it? There may be thousands of tasks.",
+        "matter. How many tasks has the longest chain in which each comes after the one before it? There may be hundreds of tasks.",
         """
 def longest_path(nodes, edges):
     length = [1] * nodes
