@@ -204,9 +204,10 @@ def test_humaneval_is_judged_where_the_program_cannot_reach(tmp_path: Path) -> N
     place.write_text('{"task_id": "H/0"}\n')
     with pytest.raises(ValueError, match="line 1: not a problem of HumanEval"):
         HumanEvalEnv(place)
+    place.write_text("")
+    empty = HumanEvalEnv(place)
     with pytest.raises(ValueError, match='no split "train" in humaneval'):
-        place.write_text("")
-        HumanEvalEnv(place).tasks("train")
+        empty.tasks("train")
 
 
 @needs_box
