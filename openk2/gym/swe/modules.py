@@ -557,7 +557,7 @@ class RoutesTest(unittest.TestCase):
             router.add("/a", 2)
 ''',
         (
-            Bug("    if len(wanted) != len(given):\n        return None\n", "", "A path that is longer or shorter than the pattern fits all the same: /users/{name} matches /users/ada/7.", ("test_lengths",)),
+            Bug("    if len(wanted) != len(given):\n        return None\n", "", "A path that is longer or shorter than the pattern fits all the same: /users/{name} matches /users/ada/7.", ("test_lengths", "test_fewest_places_win")),
             Bug("if len(given) <= head:", "if len(given) < head:", 'The pattern /files/{path...} fits /files, with an empty path. It should need at least one part.', ("test_rest",)),
             Bug("return min(fits, key=lambda fit: len(fit[1]), default=None)", "return fits[0] if fits else None", "Router.find takes the first pattern that fits, so /users/me never wins against /users/{name}.", ("test_fewest_places_win",)),
             Bug('if part]', 'if part is not None]', "Double slashes and a slash at the end make empty parts, so /a/b/ does not fit /a/b.", ("test_split", "test_plain")),
