@@ -28,8 +28,8 @@ def two_texts(rng: Random, size: int) -> list[Any]:
 
 
 def number(rng: Random, size: int) -> list[Any]:
-    """An integer from 0 or 1 on, larger with size."""
-    return [rng.randint(size, 10 + 9 * size * size) if size else rng.randint(0, 1)]
+    """An integer, 0 for size 0, larger with size."""
+    return [rng.randint(size, 10 + 9 * size * size) if size else 0]
 
 
 def intervals(rng: Random, size: int) -> list[Any]:
@@ -50,6 +50,7 @@ def graph(rng: Random, size: int) -> list[Any]:
 
 
 def weighted(rng: Random, size: int) -> list[Any]:
-    """The same with a weight: edges [a, b, weight]."""
+    """Edges [a, b, weight] in no order of nodes, so that a way goes along some of them backward."""
     nodes, edges = graph(rng, size)
-    return [nodes, [[a, b, rng.randint(1, 20)] for a, b in edges]]
+    names = rng.sample(range(nodes), nodes)
+    return [nodes, [[names[a], names[b], rng.randint(1, 20)] for a, b in edges]]
