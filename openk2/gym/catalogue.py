@@ -18,6 +18,8 @@ NAMES = (
     "safety",
     "stem",
     "faithfulness",
+    "code",
+    "swe",
 )
 """Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
 

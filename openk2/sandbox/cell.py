@@ -21,7 +21,7 @@ from typing import Literal
 
 from openk2.sandbox import seccomp
 from openk2.sandbox.cgroup import Group
-from openk2.sandbox.config import MB, Limits
+from openk2.sandbox.config import MB, Fittings, Limits
 from openk2.sandbox.enclosure import BOX, SandboxError, arguments, enclosure
 
 Reached = Literal["timeout", "memory", "output", "killed"]
@@ -39,8 +39,8 @@ _CLOCK_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 class Cell:
     """Start it, let it run once, close it. ``reached`` is the limit that ended it, if one did."""
 
-    def __init__(self, limits: Limits, links: Sequence[str] = ()) -> None:
-        self.limits, self._links = limits, links
+    def __init__(self, limits: Limits, fittings: Fittings) -> None:
+        self.limits, self._fittings = limits, fittings
         self.reached: Reached | None = None
         self.exit_code = -9
         self.stdout, self.stderr = bytearray(), bytearray()
@@ -140,7 +140,7 @@ class Cell:
             os.write(filter_in, seccomp.program())
             os.close(filter_in)
             self._process = await asyncio.create_subprocess_exec(
-                host.bwrap, *arguments(self.limits, self._links, seccomp_fd=filter_end, info_fd=info_end),
+                host.bwrap, *arguments(self.limits, self._fittings, seccomp_fd=filter_end, info_fd=info_end),
                 stdin=PIPE, stdout=PIPE, stderr=PIPE, env={}, pass_fds=(filter_end, info_end, self._given, self._kept),
                 user=user, group=user, extra_groups=None if user is None else [],
             )  # fmt: skip

@@ -7,13 +7,13 @@ import platform
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from openk2.sandbox.cgroup import Hierarchy, hierarchy
-from openk2.sandbox.config import Limits
+from openk2.sandbox.config import Fittings, Limits
+from openk2.sandbox.packages import SHOWN_AT, places
 
 BOX = "/box"  # the only place that can be written
 WORK = f"{BOX}/work"
@@ -77,17 +77,20 @@ def enclosure() -> Enclosure:
     return Enclosure(bwrap, drops, groups)
 
 
-def arguments(limits: Limits, links: Iterable[str], *, seccomp_fd: int, info_fd: int) -> list[str]:
+def arguments(limits: Limits, fittings: Fittings, *, seccomp_fd: int, info_fd: int) -> list[str]:
     """The arguments of bwrap for a box whose first process is a shell that does what it reads."""
+    shown = [
+        word for place in places(fittings.packages) for word in ("--ro-bind", str(place), f"{SHOWN_AT}/{place.name}")
+    ]
     return [
         "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1",
         "--cap-drop", "ALL", "--clearenv", "--uid", str(_USER), "--gid", str(_USER), "--hostname", "box",
-        *_variables(), *_system(),
+        *_variables(), *_system(), *shown,
         "--proc", "/proc",
         *_devices(),
         "--size", str(limits.disk_bytes), "--tmpfs", "/box", "--dir", WORK, "--dir", "/box/tmp",
         "--symlink", "/box/tmp", "/tmp", "--symlink", "/box/tmp", "/dev/shm",
-        *(word for name in links for word in ("--symlink", f"{WORK}/{name}", f"/{name}")),
+        *(word for name in fittings.links for word in ("--symlink", f"{WORK}/{name}", f"/{name}")),
         # /proc too: where we are root, the kernel lets root's own user id write its settings, capabilities or not.
         "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORK,
         "--seccomp", str(seccomp_fd), "--info-fd", str(info_fd),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from openk2.sandbox.cell import Cell, Reached
-from openk2.sandbox.config import Limits
+from openk2.sandbox.config import Fittings, Limits
 
 Outcome = Literal["ok", "failed"] | Reached
 
@@ -54,13 +54,12 @@ class Runner(Protocol):
 class OnTheSpot:
     """Makes each cell when it is wanted."""
 
-    def __init__(self, limits: Limits, links: Sequence[str]) -> None:
-        """``links``: folders of the work folder that are found in the root too."""
-        self.limits, self._links = limits, links
+    def __init__(self, limits: Limits, fittings: Fittings) -> None:
+        self.limits, self._fittings = limits, fittings
 
     async def run(self, order: Order) -> tuple[Result, bytes | None]:
         """Start a cell, run, close it. Raises SandboxError where none can be made."""
-        cell = Cell(self.limits, self._links)
+        cell = Cell(self.limits, self._fittings)
         await cell.start()
         return await run_in(cell, order)
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from openk2.sandbox.cell import Cell
-from openk2.sandbox.config import Limits
+from openk2.sandbox.config import BARE, Fittings, Limits
 from openk2.sandbox.once import Order, Result, run_in
 
 NUM_STARTING = 2  # cells made at the same time
@@ -16,8 +16,8 @@ NUM_STARTING = 2  # cells made at the same time
 class Pool:
     """Keeps ``size`` cells ready."""
 
-    def __init__(self, size: int, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, size: int, limits: Limits | None = None, fittings: Fittings = BARE) -> None:
+        self.limits, self._fittings = limits or Limits(), fittings
         self._ready: asyncio.Queue[Cell | Exception] = asyncio.Queue(size)
         self._makers: list[asyncio.Task[None]] = []
 
@@ -49,7 +49,7 @@ class Pool:
 
     async def _make(self) -> None:
         while True:
-            cell = Cell(self.limits)
+            cell = Cell(self.limits, self._fittings)
             try:
                 await cell.start()
             except Exception as error:  # noqa: BLE001 - told to whoever wants a cell

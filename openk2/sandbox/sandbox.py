@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from openk2.sandbox.config import Limits
+from openk2.sandbox.config import BARE, Fittings, Limits
 from openk2.sandbox.enclosure import SandboxError
 from openk2.sandbox.once import OnTheSpot, Order, Result, Runner
 
@@ -29,14 +29,10 @@ class Sandbox:
         *,
         pool: Runner | None = None,
         archive: bytes = b"",
-        links: Sequence[str] = (),
+        fittings: Fittings = BARE,
     ) -> None:
-        """``pool`` has bwraps ready, here or elsewhere, within its own limits; ``archive`` is another box's.
-
-        ``links`` are folders of the work folder that programs also find in the root: "app" as /app. A pool's bwraps have none.
-        """
-        assert pool is None or not links, "a pool's bwraps have no links"
-        self._runner = pool or OnTheSpot(limits or Limits(), links)
+        """``pool`` has bwraps ready, here or elsewhere, with its own limits and fittings; ``archive`` is another box's."""
+        self._runner = pool or OnTheSpot(limits or Limits(), fittings)
         self.limits = self._runner.limits
         self.archive = archive
 

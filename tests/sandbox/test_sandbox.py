@@ -6,7 +6,7 @@ import pytest
 
 from openk2.sandbox import cell as cell_file
 from openk2.sandbox.cgroup import hierarchy
-from openk2.sandbox.config import Limits
+from openk2.sandbox.config import Fittings, Limits
 from openk2.sandbox.enclosure import SandboxError, enclosure
 from openk2.sandbox.pool import Pool
 from openk2.sandbox.sandbox import Sandbox
@@ -157,7 +157,7 @@ def test_groups_that_a_killed_process_left_behind_are_removed():
 
 
 def test_folders_of_the_work_folder_can_be_linked_from_the_root():
-    box = Sandbox(links=("app", "data"))
+    box = Sandbox(fittings=Fittings(links=("app", "data")))
     box.write("app/said", b"hi")
     result = asyncio.run(box.run(["sh", "-c", "cat /app/said; echo new > /app/kept; mkdir /other"]))
     assert (result.stdout, box.read("app/kept")) == (b"hi", b"new\n")

@@ -17,7 +17,7 @@ from typing import Literal
 from openk2.gym.adapters.config import HarborConfig
 from openk2.gym.adapters.harbor_folder import HarborTask, RefusedError, Run, packed, read_task, tree
 from openk2.gym.single_turn import split_of
-from openk2.sandbox.config import Limits
+from openk2.sandbox.config import Fittings, Limits
 from openk2.sandbox.once import Result
 from openk2.sandbox.sandbox import Sandbox
 from openk2.schema import JSON, Message, Observation, Score, Task, ToolCall, ToolSpec, Trace
@@ -169,7 +169,7 @@ class HarborEnv:
         limits = Limits(
             cpu_s=seconds, wall_s=seconds, memory_bytes=config.memory_bytes, disk_bytes=config.disk_bytes, processes=64
         )
-        return Sandbox(limits, archive=archive, links=sorted(task.places))
+        return Sandbox(limits, archive=archive, fittings=Fittings(links=tuple(sorted(task.places))))
 
     def _playing(self) -> tuple[HarborTask, Sandbox]:
         if self._task is None or self._box is None:

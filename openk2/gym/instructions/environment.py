@@ -17,7 +17,7 @@ from openk2.gym.instructions.program import BrokenProgramError, verdicts
 from openk2.gym.instructions.registry import constraint
 from openk2.gym.question import QuestionEnv
 from openk2.gym.single_turn import Generator, Questions
-from openk2.sandbox.pool import Pool
+from openk2.sandbox.once import Runner
 from openk2.schema import Message, Observation, Score, Task
 
 NAME = "instructions"
@@ -39,7 +39,7 @@ class InstructionsEnv(QuestionEnv):
     """
 
     def __init__(
-        self, config: InstructionsConfig | None = None, *, judge: Judge | None = None, pool: Pool | None = None
+        self, config: InstructionsConfig | None = None, *, judge: Judge | None = None, pool: Runner | None = None
     ) -> None:
         """``judge`` decides demands on tone, ``pool`` has sandboxes ready for programs.
 
@@ -84,7 +84,7 @@ def firm_parts(reply: str, task: Task) -> dict[str, float]:
     return parts
 
 
-async def _accepts(program: str, reply: str, pool: Pool | None) -> bool:
+async def _accepts(program: str, reply: str, pool: Runner | None) -> bool:
     """Whether a program, in the sandbox, says True; one that breaks on the reply does not."""
     try:
         return await verdicts(program, [reply], pool) == [True]

@@ -16,7 +16,7 @@ from openk2.gym.instructions.bases import BASES
 from openk2.gym.instructions.program import BrokenProgramError, verdicts
 from openk2.gym.instructions.writer import Case, InstructionWriter, Written
 from openk2.gym.single_turn import split_of
-from openk2.sandbox.pool import Pool
+from openk2.sandbox.once import Runner
 from openk2.schema import Task
 
 SHARE = 0.8  # of the kept replies a program has to agree with
@@ -46,7 +46,7 @@ class Rejected:
 
 
 async def invent(
-    writer: InstructionWriter, topics: Sequence[str], *, each: int = 1, share: float = SHARE, pool: Pool | None = None
+    writer: InstructionWriter, topics: Sequence[str], *, each: int = 1, share: float = SHARE, pool: Runner | None = None
 ) -> tuple[list[Kept], list[Rejected]]:
     """Have ``each`` instructions written for every topic; what is believed, and what is not with its reason."""
     kept: list[Kept] = []
@@ -63,7 +63,7 @@ async def invent(
 
 
 async def examine(
-    written: Written, writer: InstructionWriter, share: float = SHARE, pool: Pool | None = None
+    written: Written, writer: InstructionWriter, share: float = SHARE, pool: Runner | None = None
 ) -> Kept | Rejected:
     """Whether an instruction is believed, and with which of its programs."""
     name = written.instruction
@@ -103,7 +103,7 @@ def _is_mislabelled(place: int, written: Written, working: Mapping[str, Sequence
     return len(working) >= SEVERAL and all(said[place] != label for said in working.values())
 
 
-async def _run_all(written: Written, pool: Pool | None) -> tuple[dict[str, list[bool]], str]:
+async def _run_all(written: Written, pool: Runner | None) -> tuple[dict[str, list[bool]], str]:
     """The verdicts of each program that works, and what was wrong with the last of the others."""
     working: dict[str, list[bool]] = {}
     why = "there is no program"
@@ -115,7 +115,7 @@ async def _run_all(written: Written, pool: Pool | None) -> tuple[dict[str, list[
     return working, why
 
 
-async def _is_stable(program: str, written: Written, said: list[bool], pool: Pool | None) -> bool:
+async def _is_stable(program: str, written: Written, said: list[bool], pool: Runner | None) -> bool:
     """Whether the replies backwards get the same verdicts."""
     try:
         return (await verdicts(program, [case.reply for case in reversed(written.cases)], pool))[::-1] == said

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from openk2.sandbox.config import Limits
-from openk2.sandbox.pool import Pool
+from openk2.sandbox.once import Runner
 from openk2.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(cpu_s=1.0, wall_s=4.0, processes=8)
@@ -26,7 +26,7 @@ class BrokenProgramError(Exception):
     """A program that gave no verdicts: it failed, reached a limit, or said something that is neither True nor False."""
 
 
-async def verdicts(program: str, replies: Sequence[str], pool: Pool | None = None) -> list[bool]:
+async def verdicts(program: str, replies: Sequence[str], pool: Runner | None = None) -> list[bool]:
     """What the program says of each reply, within ``LIMITS``, or those of the ``pool``.
 
     Raises BrokenProgramError; SandboxError where there is no sandbox.
