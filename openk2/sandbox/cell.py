@@ -21,7 +21,7 @@ from typing import Literal
 
 from openk2.sandbox import seccomp
 from openk2.sandbox.cgroup import Group
-from openk2.sandbox.config import MB, Fittings, Limits
+from openk2.sandbox.config import BARE, MB, Fittings, Limits
 from openk2.sandbox.enclosure import BOX, SandboxError, arguments, enclosure
 
 Reached = Literal["timeout", "memory", "output", "killed"]
@@ -39,7 +39,7 @@ _CLOCK_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 class Cell:
     """Start it, let it run once, close it. ``reached`` is the limit that ended it, if one did."""
 
-    def __init__(self, limits: Limits, fittings: Fittings) -> None:
+    def __init__(self, limits: Limits, fittings: Fittings = BARE) -> None:
         self.limits, self._fittings = limits, fittings
         self.reached: Reached | None = None
         self.exit_code = -9

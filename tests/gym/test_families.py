@@ -16,7 +16,7 @@ from openk2.gym.measure import measure
 from openk2.schema import Env, Task
 
 FEW, MANY = 12, 200  # tasks of each split
-FEWER = {"execution": 2, "scenario": 40}  # where an episode takes a sandbox, or a task is long
+FEWER = {"execution": 2, "code": 4, "swe": 2, "scenario": 40}  # where an episode takes a sandbox, or a task is long
 SPLIT_BY_NAME = ("scenario", "execution")  # any word is a split
 
 
