@@ -21,7 +21,7 @@ NAMES = (
     "code",
     "swe",
 )
-"""Every family; its file is ``openk2/gym/NAME.py``, which holds a ``FAMILY``."""
+"""Every family; its file or package is ``openk2.gym.NAME``, which holds a ``FAMILY``."""
 
 
 def family(name: str) -> Family:
