@@ -18,6 +18,7 @@ from pathlib import Path
 
 from openk2.jobs.provenance import provenance
 from openk2.sandbox.enclosure import enclosure
+from openk2.sandbox.config import Limits
 from openk2.sandbox.once import Runner
 from openk2.sandbox.pool import Pool
 from openk2.sandbox.sandbox import Sandbox
@@ -27,7 +28,7 @@ from openk2.worlds.execution.record import play
 from openk2.worlds.execution.tasks import FAMILIES, make_task
 from openk2.worlds.execution.world import BoxWorld
 
-IN_FLIGHT = 4
+IN_FLIGHT = 8
 SLOPPINESS = 0.3
 
 
@@ -72,14 +73,17 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 async def alive(count: int) -> dict[str, float]:
-    """Programs running in ``count`` boxes at the same moment, and the host's memory that each takes."""
+    """Boxes that are up at the same moment, each with a program then, and the host's memory that each takes."""
     before = available_bytes()
-    boxes = [asyncio.create_task(Sandbox().run(["sleep", "5"])) for _ in range(count)]
-    lowest = before
-    while not all(box.done() for box in boxes):
-        lowest = min(lowest, available_bytes())
-        await asyncio.sleep(0.1)
-    results = [box.result() for box in boxes]
+    async with Pool(count, Limits(wall_s=60)) as pool:
+        while pool.num_ready < count:
+            await asyncio.sleep(0.1)
+        boxes = [asyncio.create_task(Sandbox(pool=pool).run(["sleep", "8"])) for _ in range(count)]
+        lowest = before
+        while not all(box.done() for box in boxes):
+            lowest = min(lowest, available_bytes())
+            await asyncio.sleep(0.1)
+        results = [box.result() for box in boxes]
     return {"asked": count, "ok": sum(r.outcome == "ok" for r in results), "mb_each": (before - lowest) / count / 1e6}
 
 
@@ -163,9 +167,9 @@ def table(results: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cycles", type=int, default=2000)
+    parser.add_argument("--cycles", type=int, default=6000)
     parser.add_argument("--starts", type=int, default=200)
-    parser.add_argument("--alive", type=int, default=200)
+    parser.add_argument("--alive", type=int, default=1000)
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("results/sandbox.json"), help="where to write the JSON")
     args = parser.parse_args()

@@ -21,6 +21,11 @@ class Pool:
         self._ready: asyncio.Queue[Cell | Exception] = asyncio.Queue(size)
         self._makers: list[asyncio.Task[None]] = []
 
+    @property
+    def num_ready(self) -> int:
+        """Cells that are up and wait."""
+        return self._ready.qsize()
+
     async def run(self, order: Order) -> tuple[Result, bytes | None]:
         """Run in the next cell. Raises SandboxError when none can be made."""
         return await run_in(await self._take(), order)
