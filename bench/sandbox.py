@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from openk2.jobs.provenance import provenance
-from openk2.sandbox.enclosure import enclosure
 from openk2.sandbox.config import Limits
+from openk2.sandbox.enclosure import enclosure
 from openk2.sandbox.once import Runner
 from openk2.sandbox.pool import Pool
 from openk2.sandbox.sandbox import Sandbox

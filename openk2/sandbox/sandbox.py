@@ -55,6 +55,8 @@ class Sandbox:
         """All regular files of the work folder, by relative path; links are left out. Raises SandboxError for a broken archive."""
         found: dict[str, bytes] = {}
         room = 2 * self.limits.disk_bytes
+        if not self.archive:
+            return found
         try:
             with tarfile.open(fileobj=io.BytesIO(self.archive), mode="r:", ignore_zeros=True) as archive:
                 for member in archive:
