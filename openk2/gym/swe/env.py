@@ -15,6 +15,7 @@ from openk2.gym.swe import bundle
 from openk2.gym.swe.suite import LIMITS
 from openk2.gym.swe.task import FAMILY as NAME
 from openk2.gym.swe.task import Repair, judge
+from openk2.jobs import jsonl
 from openk2.sandbox.config import MB, Fittings, Limits
 from openk2.sandbox.enclosure import SandboxError
 from openk2.sandbox.once import Result
@@ -24,6 +25,7 @@ from openk2.schema import JSON, Message, Observation, Score, Task, ToolCall, Too
 
 MAX_SHOWN = 10_000  # characters of one result
 MAX_LINES = 400  # of one view
+MOST_DRAWS = 20  # for each repository asked for, before there are taken to be no more
 REQUEST = (
     "This repository needs a change. Make it in the source files; tests that you do not see decide, and changes to tests or settings "
     "are not looked at. When you are done, answer without a call.\n\n"
@@ -83,14 +85,20 @@ class SweEnv:
         if split not in counts:
             raise ValueError(f'no split "{split}" in {NAME}: choose "train" or "heldout"')
         if self._config.tasks is not None:
-            mined = [Task.from_json(json.loads(line)) for line in self._config.tasks.read_text().splitlines()]
+            mined = [Task.from_json(row) for row in jsonl.read(self._config.tasks)]
             return [task for task in mined if task.split == split]
         problems = bundle.problems(split)
         rng = Random(f"{self._config.seed} {split}")
         found: dict[str, Task] = {}
-        while len(found) < counts[split]:
+        for _ in range(MOST_DRAWS * counts[split]):
             task = bundle.write(split, rng, *problems[len(found) % len(problems)])
             found[task.id] = task
+            if len(found) == counts[split]:
+                break
+        if len(found) < counts[split]:
+            raise ValueError(
+                f"{NAME} has {len(found)} different {split} repositories, not {counts[split]}: ask for fewer"
+            )
         return list(found.values())
 
     async def reset(self, task: Task, seed: int) -> Observation:
