@@ -12,6 +12,18 @@ from openk2.schema import JSON, Task
 HERE = Path(__file__).parent / "near_misses"
 
 
+def _math(row: JSON) -> bool:
+    from openk2.gym.math import read_arithmetic
+
+    return read_arithmetic(row["reply"], row["payload"]) == row["payload"]["answer"]
+
+
+def _logic(row: JSON) -> bool:
+    from openk2.gym.logic import read_logic
+
+    return read_logic(row["reply"], row["payload"]) == row["payload"]["answer"]
+
+
 def _puzzles(row: JSON) -> bool:
     from openk2.gym.puzzles.family import verify
 
@@ -56,6 +68,8 @@ def _code(row: JSON) -> bool:
 
 
 SAYS: dict[str, Callable[[JSON], bool]] = {
+    "math": _math,
+    "logic": _logic,
     "stem": _stem,
     "puzzles": _puzzles,
     "tables": _tables,
