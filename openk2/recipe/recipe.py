@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from openk2.data.config import DataConfig
 from openk2.eval.config import EvalConfig
-from openk2.gym.families import FAMILIES
+from openk2.gym import catalogue
 from openk2.model.config import ModelConfig
 from openk2.recipe.check import check
 from openk2.recipe.files import read, write
@@ -73,8 +73,8 @@ class Recipe(BaseModel):
             ("sft.questions", self.sft.questions if self.sft else {}),
             ("rl.families", self.rl.families if self.rl else {}),
         ):
-            if unknown := [family for family in named if family not in FAMILIES]:
-                raise ValueError(f"{key}: there is no family {unknown[0]!r}, there are {', '.join(FAMILIES)}")
+            if unknown := [family for family in named if family not in catalogue.NAMES]:
+                raise ValueError(f"{key}: there is no family {unknown[0]!r}, there are {', '.join(catalogue.NAMES)}")
         if self.rl and not self.sft:
             raise ValueError("rl stands on sft: give the recipe an [sft] section, or leave [rl] out")
         return self
