@@ -273,6 +273,8 @@ def play(args: argparse.Namespace) -> None:
         playing.list_families()
         return
     family = catalogue.family(args.family)
+    if any(number is not None and number < 1 for number in (args.list, args.sample)):
+        raise ValueError("--list and --sample take a number from 1 on")
     if args.list is not None:
         playing.list_tasks(family, args.split, args.list)
     elif args.export is not None:

@@ -97,12 +97,13 @@ class Curriculum:
 
     def learn(self, rewards: Mapping[str, Sequence[float]]) -> None:
         """Take the rewards of groups, by task. Raises ValueError for one outside [0, 1] and for an unknown task."""
-        self._step += 1
         for name, group in rewards.items():
             if name not in self._place:
                 raise ValueError(f"task {name} is none of this curriculum's")
             if not all(0 <= reward <= 1 for reward in group):
                 raise ValueError(f"task {name}: rewards are between 0 and 1, got {list(group)}")
+        self._step += 1
+        for name, group in rewards.items():
             place = self._place[name]
             kept = TASK_MEMORY ** (self._step - self._seen_T[place])
             self._passes_T[place] = kept * self._passes_T[place] + sum(group)

@@ -119,4 +119,4 @@ def _guess(task: Task, observation: Observation, rng: random.Random) -> list[Mes
     return [Message("assistant", str(rng.choice(task.payload["options"] or range(100))))]
 
 
-FAMILY = Family("math", "small arithmetic in words and digits", ArithmeticEnv, right_answer, _guess, chance=0.08)
+FAMILY = Family("math", "small arithmetic in words and digits", ArithmeticEnv, right_answer, _guess, chance=0.12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from openk2.sandbox.once import Runner
 from openk2.schema import Message, Observation, Score, Task
 
 NAME = "instructions"
+MOST_CHARACTERS = 20_000  # of a reply, signs that stand for many written out; what is demanded takes some hundreds
 
 
 class Judge(Protocol):
@@ -59,6 +61,8 @@ class InstructionsEnv(QuestionEnv):
         return await super().reset(task, seed)
 
     async def _score(self, reply: str, task: Task) -> Score:
+        if len(unicodedata.normalize("NFKC", reply)) > MOST_CHARACTERS:
+            return Score(0.0, {"too_long": 1.0})
         parts, voided = firm_parts(reply, task), hacks(reply, task)
         soft: Sequence[str] = task.payload.get("soft", ())
         if not all(parts.values()) or voided:

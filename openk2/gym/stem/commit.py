@@ -10,7 +10,9 @@ from openk2.gym.stem.tidy import tidy, unwrapped
 
 MOST_CHARACTERS = 400  # of an answer; working may be longer
 
-_MARKER = re.compile(r"\banswers?\s{0,3}(?:\*\*)?\s{0,3}(?:is\b|are\b|:|=)\s{0,3}:?(?:\*\*)?|####", re.IGNORECASE)
+_MARKER = re.compile(r"\banswers?\s{0,3}(?:\*\*)?\s{0,3}(?:is\b|are\b|[:：=])\s{0,3}:?(?:\*\*)?|####", re.IGNORECASE)
+# Bold type, where it is not a power.
+_BOLD = re.compile(r"(?<![\w)\]}])\*\*(?=\S)|(?<=\S)\*\*(?![\w(\[{])")
 _BOX = re.compile(r"\\boxed\s{0,3}\{")
 _CLOSERS = re.compile(r"^(?:\s|\$|\*|\\\]|\\\)|\))+")  # of the formula or emphasis that the box stands in
 _CLAUSE_END = re.compile(r"[.,;:!?\n]")
@@ -32,6 +34,7 @@ def committed(reply: str) -> str | None:
     Several boxes and several "answer is" count as one when all say the same. After the last of them nothing may follow but a unit.
     Without any, the reply is one line that holds the answer, perhaps after words that end in "is", "so" or the like.
     """
+    reply = _BOLD.sub("", reply)
     answers = _boxed(reply)
     if answers is None:
         return None

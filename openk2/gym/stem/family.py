@@ -59,6 +59,4 @@ def _guess(task: Task, observation: Observation, rng: Random) -> list[Message]:
     return [Message("assistant", rf"\boxed{{{answer}}}")]
 
 
-FAMILY = Family(
-    "stem", "mathematics, physics and chemistry with one exact answer", StemEnv, _gold, _guess, chance=0.005
-)
+FAMILY = Family("stem", "mathematics, physics and chemistry with one exact answer", StemEnv, _gold, _guess, chance=0.02)
