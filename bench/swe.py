@@ -24,7 +24,6 @@ from openk2.jobs.provenance import provenance
 from openk2.schema import Task
 from openk2.stats import wilson
 
-
 A_RUN = LIMITS.model_copy(update={"cpu_s": 30.0, "wall_s": 45.0})  # of the tests, with a bug put in: some never end
 
 
