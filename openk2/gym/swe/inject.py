@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from openk2.gym.single_turn import split_of
@@ -96,8 +96,9 @@ async def inject(
         raise ValueError(f"{name} has no tests")
     before = await run_tests(tree, sorted(tests), runner, packages=packages, limits=limits, reach=True)
     again = await run_tests(tree, sorted(tests), runner, packages=packages, limits=limits)
-    steady = before.passed & again.passed  # a test that ends otherwise the second time says nothing
-    if not steady:
+    # A test that ends otherwise the second time says nothing.
+    before = replace(before, endings=dict(before.endings.items() & again.endings.items()))
+    if not before.passed:
         raise ValueError(
             f"{name}: no test passes ({before.outcome}; {next(iter(before.why.values()), 'none found')!r})"
         )
@@ -108,7 +109,7 @@ async def inject(
     found = []
     for _, (path, wrong) in zip(range(tries), _drawn(places, rng), strict=False):
         run = await run_tests({**tree, path: wrong}, sorted(tests), runner, packages=packages, limits=limits)
-        found.append(_kept(tree, tests, path, wrong, steady, run, runner, name, packages))
+        found.append(_kept(tree, tests, path, wrong, before, run, runner, name, packages))
     return found
 
 
@@ -125,19 +126,22 @@ def _drawn(places: dict[str, dict[int, list[str]]], rng: Random) -> Iterator[tup
 
 
 def _kept(
-    tree: Mapping[str, str], tests: Mapping[str, str], path: str, wrong: str, steady: set[str], run: Run, runner: Runner,
+    tree: Mapping[str, str], tests: Mapping[str, str], path: str, wrong: str, before: Run, run: Run, runner: Runner,
     name: str, packages: tuple[str, ...],
 ) -> Kept:  # fmt: skip
     if run.outcome == "failed":
         return Kept("the process of the tests dies")
     if run.outcome != "ok":
         return Kept(f"the run reached a limit: {run.outcome}")
-    fails = sorted(steady - run.passed)  # those that are not found any more among them
+    fails = sorted(before.passed - run.passed)  # those that are not found any more among them
     if not fails:
         return Kept("no test fails through it")
     if not run.passed:
         return Kept("no test passes any more")
-    said = [run.why[test] for test in (*fails, *sorted(run.endings)) if run.endings.get(test) == "failed"]
+    newly = {
+        test for test, ending in run.endings.items() if ending == "failed" and before.endings.get(test) != "failed"
+    }
+    said = [run.why[test] for test in (*fails, *sorted(newly)) if test in newly]
     if not said:
         return Kept("no test says what fails")
     hiding = {file for file in tests if any(_in_file(test, file) for test in fails)}
@@ -150,7 +154,7 @@ def _kept(
         tests=tests,
         runner=runner,
         fail_to_pass=fails,
-        pass_to_pass=sorted(steady - set(fails)),
+        pass_to_pass=sorted(before.passed - set(fails)),
         gold={path: tree[path]},
         packages=packages,
     )
