@@ -173,7 +173,8 @@ def by_pytest(files: list[str], say: Say) -> None:
         "no:cacheprovider",
         "--continue-on-collection-errors",
     ]
-    pytest.main([*options, *files], plugins=[Told()])
+    if pytest.main([*options, *files], plugins=[Told()]) == pytest.ExitCode.USAGE_ERROR:
+        say("pytest", "failed", "pytest cannot begin: a conftest.py does not import, or a test file is not there")
     must = "/box/tmp/test_must_fail.py"
     with open(must, "w") as file:
         file.write(

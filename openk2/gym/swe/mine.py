@@ -168,7 +168,8 @@ def _broken(after: Run) -> str:
     missing = sorted({name for why in after.why.values() for name in _MISSING.findall(why)})
     if missing:
         return f"its tests need packages that are not there: {', '.join(missing)}"
-    return "no test passes after it"
+    last = next((why.strip().splitlines()[-1] for why in after.why.values() if why.strip()), "none is found")
+    return f"no test passes after it ({last[:100]})"
 
 
 def _issue(message: str) -> str:
