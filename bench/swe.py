@@ -19,9 +19,12 @@ from openk2.gym.agents import null, peek, play
 from openk2.gym.swe.env import FAMILY, SweConfig, SweEnv
 from openk2.gym.swe.inject import Kept, inject
 from openk2.gym.swe.mine import mine, source_tree
+from openk2.gym.swe.suite import LIMITS
 from openk2.jobs.provenance import provenance
 from openk2.schema import Task
 from openk2.stats import wilson
+
+A_RUN = LIMITS.model_copy(update={"cpu_s": 30.0, "wall_s": 45.0})  # of the tests, with a bug put in: some never end
 
 
 async def earned(tasks: list[Task]) -> dict[str, list[float]]:
@@ -39,7 +42,10 @@ async def of(path: Path, runner: str, packages: tuple[str, ...], most: int) -> t
     if (path / ".git").exists():
         how, found = "mined", list((await mine(path, runner, limit=20 * most, most=most, packages=packages)).values())
     else:
-        how, found = "injected", await inject(source_tree(path), runner, path.name, Random(0), most, packages=packages)
+        how, found = (
+            "injected",
+            await inject(source_tree(path), runner, path.name, Random(0), most, packages=packages, limits=A_RUN),
+        )
     tasks = [one.task for one in found if one.task is not None]
     return {"how": how, "runner": runner, **counted(found)} | ({"earned": await earned(tasks)} if tasks else {}), tasks
 
@@ -48,7 +54,8 @@ def counted(found: list[Kept]) -> dict:
     return {"candidates": len(found), "reasons": dict(Counter(one.reason for one in found))}
 
 
-async def bench(repositories: list[str], most: int, keep: Path | None) -> dict:
+async def bench(repositories: list[str], most: int, keep: Path | None, out: Path) -> None:
+    """Bench each repository and write what is known after each, as the whole takes long."""
     results: dict = {"provenance": provenance(), "repositories": {}}
     kept = []
     for words in repositories:
@@ -61,9 +68,10 @@ async def bench(repositories: list[str], most: int, keep: Path | None) -> dict:
         results["repositories"][place.name] = about
         kept += tasks
         print(place.name, about, flush=True)
-    if keep is not None:
-        keep.write_text("".join(json.dumps(task.to_json()) + "\n" for task in kept))
-    return results
+        out.write_text(json.dumps(results, indent=1) + "\n")
+        out.with_suffix(".md").write_text(table(results))
+        if keep is not None:
+            keep.write_text("".join(json.dumps(task.to_json()) + "\n" for task in kept))
 
 
 def table(results: dict) -> str:
@@ -92,9 +100,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="file for the tasks, as SweConfig.tasks reads them")
     parser.add_argument("--out", type=Path, default=Path("results/swe.json"))
     arguments = parser.parse_args()
-    results = asyncio.run(bench(arguments.repositories, arguments.most, arguments.keep))
-    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-    arguments.out.with_suffix(".md").write_text(table(results))
+    asyncio.run(bench(arguments.repositories, arguments.most, arguments.keep, arguments.out))
 
 
 if __name__ == "__main__":

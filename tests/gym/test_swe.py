@@ -260,13 +260,17 @@ def test_a_bug_changes_one_place_and_leaves_the_rest_as_written() -> None:
     source_text = (
         "def f(x):\n    # kept\n    if x > 3 and not x == 9:   # kept too\n        return  x+1\n    return 'ä', True\n"
     )
-    found = changes(source_text)
+    whole = changes(source_text)
+    assert list(whole) == [1]
+    found = whole[1]
     assert len(found) == 9
     assert all("# kept too" in text and "'ä'" in text and text != source_text for text in found)
-    assert (
-        "    if (x <= 3) and not x == 9:   # kept too\n"
-        in found[1] + found[2] + found[3] + found[4] + found[5] + found[0]
-    )
+    assert any("    if (x <= 3) and not x == 9:   # kept too\n" in text for text in found)
+
+
+def test_a_place_belongs_to_the_innermost_function() -> None:
+    found = changes("@cache\ndef f(x):\n    def g(y):\n        return y + 1\n    return not g(x)\n")
+    assert {line: len(texts) for line, texts in found.items()} == {1: 1, 3: 2}
 
 
 def history(folder: Path, *commits: tuple[str, dict[str, str]]) -> Path:
@@ -348,6 +352,58 @@ def test_bugs_are_put_into_a_package_and_kept_when_a_test_finds_them() -> None:
         assert asyncio.run(judge(Repair(**task.payload), {**task.payload["files"], **task.payload["gold"]})).passed
     with pytest.raises(ValueError, match="pkg has no tests"):
         asyncio.run(inject({"a.py": "x = 1\n"}, "unittest", "pkg", Random(0), 1))
+
+
+SMALL = {
+    "pkg/__init__.py": "",
+    "pkg/a.py": "def f(x):\n    return x + 1\n\n\ndef unused(x):\n    return x * 2 - 3 + 4 - 5 + 6\n",
+    "pkg/unread.py": "def g(x):\n    return x - 1\n",
+}
+ONE = "    def test_one(self):\n        self.assertEqual(f(1), 2)\n    def test_other(self):\n        self.assertTrue(f)\n"
+
+
+@needs_box
+def test_bugs_are_put_where_tests_reach_and_unsteady_tests_say_nothing() -> None:
+    unsteady = "import time\nsetattr(T, f'test_{time.time_ns()}', lambda self: self.assertEqual(f(1), 2))\n"
+    tree = {**SMALL, "test_a.py": CASE + ONE + unsteady}
+    found = asyncio.run(inject(tree, "unittest", "pkg", Random(0), 9, limits=TIGHT))
+    assert [one.reason for one in found] == ["kept", "kept"]  # the operator and the number of f
+    for one in found:
+        assert one.task is not None
+        assert one.task.payload["fail_to_pass"] == ["test_a.T.test_one"]
+        assert one.task.payload["pass_to_pass"] == ["test_a.T.test_other"]
+        assert list(one.task.payload["gold"]) == ["pkg/a.py"]
+
+
+@needs_box
+def test_a_bug_that_fails_at_import_is_kept_and_one_that_kills_the_run_is_named() -> None:
+    tree = {
+        **SMALL,
+        "pkg/early.py": "import os\n\n\ndef now(x):\n    if x > 1:\n        raise ValueError('too early')\n\n\nnow(1)\n",
+        "test_a.py": CASE + ONE,
+        "test_b.py": CASE.replace("pkg.a import f", "pkg.early import now") + "    def test_b(self):\n        now(0)\n",
+    }
+    found = asyncio.run(inject({**tree, "pkg/a.py": "f = abs\n"}, "unittest", "pkg", Random(0), 9, limits=TIGHT))
+    assert [one.reason for one in found if one.task is None] == ["no test fails through it"]  # x > 2
+    [task] = [one.task for one in found if one.task is not None]  # x <= 1
+    assert task.payload["fail_to_pass"] == ["test_b.T.test_b"]
+    assert "too early" in task.payload["request"]
+    leaving = tree["pkg/early.py"].replace("raise ValueError('too early')", "os._exit(3)")
+    found = asyncio.run(inject({**tree, "pkg/early.py": leaving}, "unittest", "pkg", Random(0), 9, limits=TIGHT))
+    assert "the process of the tests dies" in [one.reason for one in found]
+
+
+@needs_box
+def test_data_beside_the_tests_decides_with_them_and_pytest_says_what_failed() -> None:
+    read = "from pathlib import Path\nfrom pkg.a import f\n\ndef test_f():\n    assert f(1) == int(Path('right.txt').read_text())\n"
+    wrong = {**SMALL, "pkg/a.py": "def f(x):\n    return x\n"}
+    whole = Repair(
+        "", wrong, {"test_a.py": read, "right.txt": "2", "NEWS.md": ""}, "pytest", ["test_a.py::test_f"], [], {}
+    )
+    assert asyncio.run(judge(whole, SMALL, TIGHT)).passed
+    run = asyncio.run(run_tests({**wrong, **whole.tests}, ["test_a.py"], "pytest", limits=TIGHT))
+    assert run.why["test_a.py::test_f"].startswith("assert f(1) == int(Path('right.txt').read_text())\n")
+    assert "assert 1 == 2" in run.why["test_a.py::test_f"]
 
 
 def test_tasks_are_read_from_a_file_and_a_missing_package_is_named(tmp_path: Path) -> None:

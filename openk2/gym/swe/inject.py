@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from random import Random
 
 from openk2.gym.single_turn import split_of
 from openk2.gym.swe.paths import is_source, is_test
-from openk2.gym.swe.suite import Run, Runner, run_tests
+from openk2.gym.swe.suite import LIMITS, Run, Runner, run_tests
 from openk2.gym.swe.task import Repair
+from openk2.sandbox.config import Limits
 from openk2.schema import Task
 from openk2.worlds.execution.python import SWAPS
 
@@ -24,24 +25,31 @@ class Kept:
     task: Task | None = None
 
 
-def changes(source: str) -> list[str]:
-    """The source with one place changed, for every place in a function: an operator, a number, ``and``/``or``, ``not``; the rest as written."""
+def changes(source: str) -> dict[int, list[str]]:
+    """The source with one place changed, for every place in a function, by the line where that function begins, decorators included.
+
+    A place is an operator, a number, ``and``/``or``, or ``not``; the rest stays as written.
+    """
     lines = source.encode().splitlines(keepends=True)
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    found = []
+    found: dict[int, list[str]] = {}
     functions = [
         node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
-    for node in dict.fromkeys(node for function in functions for part in function.body for node in ast.walk(part)):
+    # Outer functions come first, so that what is in an inner one is the inner one's.
+    within = {node: function for function in functions for part in function.body for node in ast.walk(part)}
+    for node, function in within.items():
+        begins = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
         for other in _others(node):
             assert isinstance(node, ast.expr)
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
             start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
             text = source.encode()
-            found.append((text[:start] + f"({ast.unparse(other)})".encode() + text[end:]).decode())
+            changed = (text[:start] + f"({ast.unparse(other)})".encode() + text[end:]).decode()
+            found.setdefault(begins, []).append(changed)
     return found
 
 
@@ -69,9 +77,16 @@ def _others(node: ast.AST) -> list[ast.expr]:
 
 
 async def inject(
-    tree: Mapping[str, str], runner: Runner, name: str, rng: Random, tries: int, *, packages: tuple[str, ...] = ()
+    tree: Mapping[str, str],
+    runner: Runner,
+    name: str,
+    rng: Random,
+    tries: int,
+    *,
+    packages: tuple[str, ...] = (),
+    limits: Limits = LIMITS,
 ) -> list[Kept]:
-    """So many bugs in a package, each in a place of its own, each with what came of it.
+    """So many bugs in a package, each in a place of its own in a function that the tests call, each with what came of it.
 
     ``tree`` is a package's files whose tests pass. The test files that find the bug are hidden from the agent. Raises ValueError for
     a tree in which no test passes.
@@ -79,38 +94,60 @@ async def inject(
     tests = {path: text for path, text in tree.items() if is_test(path)}
     if not tests:
         raise ValueError(f"{name} has no tests")
-    before = await run_tests(tree, sorted(tests), runner, packages=packages)
+    before = await run_tests(tree, sorted(tests), runner, packages=packages, limits=limits, reach=True)
+    again = await run_tests(tree, sorted(tests), runner, packages=packages, limits=limits)
+    # A test that ends otherwise the second time says nothing.
+    before = replace(before, endings=dict(before.endings.items() & again.endings.items()))
     if not before.passed:
         raise ValueError(
             f"{name}: no test passes ({before.outcome}; {next(iter(before.why.values()), 'none found')!r})"
         )
-    places = []
-    for path, text in tree.items():
-        if is_source(path):
-            try:
-                places += [(path, changed) for changed in changes(text)]
-            except SyntaxError:
-                continue  # a template, or Python of another version
+    places: dict[str, dict[int, list[str]]] = {}
+    for path in sorted({path for path, _ in before.called if path in tree and is_source(path)}):
+        called = {line: found for line, found in changes(tree[path]).items() if (path, line) in before.called}
+        places |= {path: called} if called else {}
     found = []
-    for path, wrong in rng.sample(places, min(tries, len(places))):
-        run = await run_tests({**tree, path: wrong}, sorted(tests), runner, packages=packages)
+    for _, (path, wrong) in zip(range(tries), _drawn(places, rng), strict=False):
+        run = await run_tests({**tree, path: wrong}, sorted(tests), runner, packages=packages, limits=limits)
         found.append(_kept(tree, tests, path, wrong, before, run, runner, name, packages))
     return found
+
+
+def _drawn(places: dict[str, dict[int, list[str]]], rng: Random) -> Iterator[tuple[str, str]]:
+    """The places in random order: a file, a function in it, a place in that. A long table of numbers weighs no more than a line of code."""
+    while places:
+        path = rng.choice(list(places))
+        line = rng.choice(list(places[path]))
+        yield path, places[path][line].pop(rng.randrange(len(places[path][line])))
+        if not places[path][line]:
+            del places[path][line]
+        if not places[path]:
+            del places[path]
 
 
 def _kept(
     tree: Mapping[str, str], tests: Mapping[str, str], path: str, wrong: str, before: Run, run: Run, runner: Runner,
     name: str, packages: tuple[str, ...],
 ) -> Kept:  # fmt: skip
-    fails = sorted(test for test in before.passed if run.endings.get(test) == "failed")
-    if run.outcome not in ("ok", "failed"):
+    if run.outcome == "failed":
+        return Kept("the process of the tests dies")
+    if run.outcome != "ok":
         return Kept(f"the run reached a limit: {run.outcome}")
+    fails = sorted(before.passed - run.passed)  # those that are not found any more among them
     if not fails:
-        return Kept("no test fails through it" if run.passed >= before.passed else "the tests are not found any more")
+        return Kept("no test fails through it")
     if not run.passed:
         return Kept("no test passes any more")
+    newly = {
+        test for test, ending in run.endings.items() if ending == "failed" and before.endings.get(test) != "failed"
+    }
+    said = [run.why[test] for test in (*fails, *sorted(newly)) if test in newly]
+    if not said:
+        return Kept("no test says what fails")
     hiding = {file for file in tests if any(_in_file(test, file) for test in fails)}
-    request = f"Something in {name} went wrong with a recent change. For example, a check of it fails so:\n\n{run.why[fails[0]]}\n"
+    request = (
+        f"Something in {name} went wrong with a recent change. For example, a check of it fails so:\n\n{said[0]}\n"
+    )
     repair = Repair(
         request=request,
         files={place: text for place, text in {**tree, path: wrong}.items() if place not in hiding},

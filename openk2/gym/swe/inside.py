@@ -17,6 +17,7 @@ from typing import Any
 
 Say = Callable[[str, str, str], None]
 MUST = "must-fail"
+CALLED = "called"
 
 
 def main() -> None:
@@ -32,10 +33,18 @@ def main() -> None:
     def say(name: str, ending: str, why: str) -> None:
         write(out, (secret + dumps([name, ending, why[-400:]]) + "\n").encode())
 
-    sys.path[:0] = [os.path.join(os.getcwd(), place) for place in work["path"]]
+    sys.path[:0] = [os.path.normpath(os.path.join(os.getcwd(), place)) for place in work["path"]]
     sys.path.append(work["packages"])
     run = by_pytest if work["runner"] == "pytest" else by_unittest
+    called: set[Any] = set()
+    if work["reach"]:
+        sys.setprofile(lambda frame, event, arg: called.add(frame.f_code))
     run(work["files"], say)
+    sys.setprofile(None)
+    here = os.path.join(os.getcwd(), "")
+    for code in called:
+        if code.co_filename.startswith(here):
+            say(code.co_filename.removeprefix(here), CALLED, str(code.co_firstlineno))
     os._exit(0)  # whatever the repository left to be done at the end is not
 
 
@@ -129,6 +138,15 @@ def _flat(suite: Any) -> list[unittest.TestCase]:
     return [test for part in suite for test in (_flat(part) if isinstance(part, unittest.TestSuite) else [part])]
 
 
+def _crash(told: Any) -> str:
+    """The line of a test where an error arose, and the error."""
+    crash = getattr(told, "reprcrash", None)
+    if crash is None:
+        return ""
+    lines = [line[1:].strip() for line in told.reprtraceback.reprentries[0].lines if line.startswith(">")]
+    return "\n".join([*lines[:1], crash.message])[:400]
+
+
 def by_pytest(files: list[str], say: Say) -> None:
     """Tests of pytest, by node id."""
     import pytest
@@ -140,7 +158,7 @@ def by_pytest(files: list[str], say: Say) -> None:
             if report.when == "call" or report.outcome != "passed":
                 xfailed = hasattr(report, "wasxfail")
                 ending = "skipped" if xfailed and report.outcome == "passed" else report.outcome
-                say(report.nodeid, ending, str(getattr(report.longrepr, "reprcrash", "") or ""))
+                say(report.nodeid, ending, _crash(report.longrepr))
 
         def pytest_collectreport(self, report: Any) -> None:
             if report.failed:
@@ -153,11 +171,10 @@ def by_pytest(files: list[str], say: Say) -> None:
         "xfail_strict=false",
         "-p",
         "no:cacheprovider",
-        "-p",
-        "no:terminal",
         "--continue-on-collection-errors",
     ]
-    pytest.main([*options, *files], plugins=[Told()])
+    if pytest.main([*options, *files], plugins=[Told()]) == pytest.ExitCode.USAGE_ERROR:
+        say("pytest", "failed", "pytest cannot begin: a conftest.py does not import, or a test file is not there")
     must = "/box/tmp/test_must_fail.py"
     with open(must, "w") as file:
         file.write(

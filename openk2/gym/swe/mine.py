@@ -24,6 +24,7 @@ _REGULAR = (b"100644", b"100755")
 _NETWORK = re.compile(
     r"gaierror|Network is unreachable|Address family not supported|Name or service not known|name resolution|URLError"
 )
+_MISSING = re.compile(r"No module named ['\"](\w+)")
 _TRAILER = re.compile(r"^[A-Z][\w-]+: .*$")
 
 
@@ -130,20 +131,27 @@ async def _try(repository: Path, commit: Commit, runner: Runner, packages: tuple
     before = await run_tests({**old, **support}, sorted(tests), runner, packages=packages, limits=limits)
     if before.outcome not in ("ok", "failed"):
         return Kept(f"before it, the run reached a limit: {before.outcome}")
-    if not after.passed - before.passed:
+    again = await run_tests(
+        judged_tree(old, support, {**old, **gold}), sorted(tests), runner, packages=packages, limits=limits
+    )
+    steady = after.passed & again.passed  # a test that ends otherwise the second time says nothing
+    if not steady - before.passed:
         return Kept("no test fails before it and passes after")
     repair = Repair(
         request=_issue(commit.message),
         files=old,
         tests=support,
         runner=runner,
-        fail_to_pass=sorted(after.passed - before.passed),
-        pass_to_pass=sorted(after.passed & before.passed),
+        fail_to_pass=sorted(steady - before.passed),
+        pass_to_pass=sorted(steady & before.passed),
         gold=gold,
         packages=packages,
     )
-    if (await judge(repair, {**old, **gold}, limits)).total < 1:
-        return Kept("the true solution fails when run again")
+    verdict = await judge(repair, {**old, **gold}, limits)
+    if not verdict.passed:
+        return Kept(
+            f"the true solution is judged so: {', '.join(part for part in verdict.parts if part != 'pass_rate')}"
+        )
     return Kept("kept", repair.to_task(split_of(f"{repository.name} {commit.name}"), "mined", (repository.name,)))
 
 
@@ -157,9 +165,11 @@ def _broken(after: Run) -> str:
         return ""
     if any(map(_NETWORK.search, after.why.values())):
         return "its tests need the network"
-    if any("ModuleNotFoundError" in why or "ImportError" in why for why in after.why.values()):
-        return "its tests need packages that are not there"
-    return "no test passes after it"
+    missing = sorted({name for why in after.why.values() for name in _MISSING.findall(why)})
+    if missing:
+        return f"its tests need packages that are not there: {', '.join(missing)}"
+    last = next((why.strip().splitlines()[-1] for why in after.why.values() if why.strip()), "none is found")
+    return f"no test passes after it ({last[:100]})"
 
 
 def _issue(message: str) -> str:

@@ -26,13 +26,15 @@ class Run:
     """What came of a run of tests.
 
     ``endings``: passed, failed or skipped, by test; a test that was not reached is missing. ``why``: what failed ones said. ``bent``: code
-    of the repository has changed the test machinery. ``outcome`` is the box's.
+    of the repository has changed the test machinery. ``outcome`` is the box's. ``called``: the functions of the tree that were called, by
+    file and first line, where that was asked for.
     """
 
     outcome: Outcome
     endings: Mapping[str, str]
     why: Mapping[str, str]
     bent: bool
+    called: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def passed(self) -> set[str]:
@@ -47,10 +49,11 @@ async def run_tests(
     *,
     packages: tuple[str, ...] = (),
     limits: Limits = LIMITS,
+    reach: bool = False,
 ) -> Run:
     """Run the tests of some files of a tree in a fresh box.
 
-    ``packages`` are what it may import beside itself (pytest too). Raises SandboxError where no box can be made, ValueError for a
+    ``packages`` are what it may import beside itself (pytest too). ``reach`` asks which functions are called. Raises SandboxError where no box can be made, ValueError for a
     package that is not installed.
     """
     needed = ("pytest", *packages) if runner == "pytest" else packages
@@ -59,16 +62,26 @@ async def run_tests(
         box.write(path, text.encode())
     secret = secrets.token_hex(16)
     places = [".", *(["src"] if any(name.startswith("src/") for name in tree) else [])]
-    work = {"runner": runner, "files": list(files), "path": places, "packages": SHOWN_AT, "secret": secret}
+    work = {
+        "runner": runner,
+        "files": list(files),
+        "path": places,
+        "packages": SHOWN_AT,
+        "secret": secret,
+        "reach": reach,
+    }
     env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     result = await box.run(["python3", "-I", "-c", _INSIDE], json.dumps(work).encode(), env=env)
     endings: dict[str, str] = {}
     why: dict[str, str] = {}
+    called: set[tuple[str, int]] = set()
     for line in result.stdout.decode(errors="replace").splitlines():
         if line.startswith(secret):
             name, ending, words = json.loads(line.removeprefix(secret))
-            if endings.get(name) != "failed":  # a test may be told of twice: its body, then what comes after
+            if ending == inside.CALLED:
+                called.add((name, int(words)))
+            elif endings.get(name) != "failed":  # a test may be told of twice: its body, then what comes after
                 endings[name], why[name] = ending, words
     must = [endings.pop(name) for name in list(endings) if name.startswith(inside.MUST)]
     bent = "passed" in must or (result.outcome == "ok" and len(must) < _NUM_MUST_FAIL)
-    return Run(result.outcome, endings, why, bent)
+    return Run(result.outcome, endings, why, bent, frozenset(called))

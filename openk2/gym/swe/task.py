@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from openk2.gym.swe.paths import judged_tree
+from openk2.gym.swe.paths import is_test, judged_tree
 from openk2.gym.swe.suite import LIMITS, Runner, run_tests
 from openk2.gym.swe.tampering import newly_suspect
 from openk2.sandbox.config import Limits
@@ -20,7 +20,7 @@ FAMILY = "swe"
 class Repair:
     """What is in a task's payload.
 
-    ``files`` is the tree the agent gets, without history; ``tests`` the files that decide, put over whatever it leaves. ``fail_to_pass`` and
+    ``files`` is the tree the agent gets, without history; ``tests`` the files that decide, tests and what lies beside them, put over whatever it leaves. ``fail_to_pass`` and
     ``pass_to_pass`` name the tests that must pass. ``gold``: the files of a true solution. ``packages``: what the tests import beside it.
     """
 
@@ -54,7 +54,9 @@ async def judge(repair: Repair, left: Mapping[str, str], limits: Limits = LIMITS
         return _score("unchanged", 0.0)
     if newly_suspect(repair.files, tree_without(tree, repair.tests)) - newly_suspect(repair.files, repair.gold):
         return _score("tampered", 0.0)
-    run = await run_tests(tree, sorted(repair.tests), repair.runner, packages=tuple(repair.packages), limits=limits)
+    # What decides may be more than tests, such as their data; a runner that is given such a file runs nothing.
+    files = sorted(filter(is_test, repair.tests))
+    run = await run_tests(tree, files, repair.runner, packages=tuple(repair.packages), limits=limits)
     must = [*repair.fail_to_pass, *repair.pass_to_pass]
     rate = sum(name in run.passed for name in must) / len(must)
     if run.bent:
