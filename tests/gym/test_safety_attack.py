@@ -214,7 +214,9 @@ def test_over_http_failing_calls_cost_their_attempts_alone(tmp_path):
     failed = [attempt for attempt in attempts if attempt.error]
     assert sum(server.failed.values()) == len(failed) > 5
     assert all(not attempt.decided for attempt in failed)
-    assert len({attempt.behaviour for attempt in attempts if attempt.succeeded}) >= 3, "which calls fail depends on their order"
+    assert len({attempt.behaviour for attempt in attempts if attempt.succeeded}) >= 3, (
+        "which calls fail depends on their order"
+    )
     seeds = [body["seed"] for body in server.bodies]
     assert len(set(seeds)) == len(seeds)
 
