@@ -121,7 +121,9 @@ BENDING = {
 
 
 @needs_box
-@pytest.mark.parametrize("how", BENDING)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow) if how == "sleeps" else how for how in BENDING]
+)
 def test_source_that_bends_the_tests_earns_nothing(how: str) -> None:
     assert judged({source(): repair().files[source()] + "\n" + BENDING[how]}).total == 0
 
