@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from openk2.schema import Message, Observation, Score, Task, Trace
 
-MOST_CHARACTERS = 100_000  # of a reply that is read; a longer one is none
+MOST_CHARACTERS = 100_000  # of a reply that is read, as it is and with signs that stand for many written out
 
 Verifier = Callable[[str, Task], Awaitable[Score]]
 """Scores a reply's text. Whatever the text is, it neither raises nor takes long: the text comes from an adversary."""
@@ -18,9 +19,16 @@ class QuestionEnv:
 
     resumable: Literal["snapshot", "replay", "none"] = "replay"
 
-    def __init__(self, family: str, tasks: Callable[[str], Sequence[Task]], verify: Verifier) -> None:
+    def __init__(
+        self,
+        family: str,
+        tasks: Callable[[str], Sequence[Task]],
+        verify: Verifier,
+        *,
+        most_characters: int = MOST_CHARACTERS,
+    ) -> None:
         """``tasks`` gives those of a split, or raises ValueError for a split there is none of."""
-        self.family = family
+        self.family, self._most_characters = family, most_characters
         self._tasks_of, self._verify = tasks, verify
         self._task: Task | None = None
         self._reply: Message | None = None
@@ -46,14 +54,14 @@ class QuestionEnv:
     async def score(self, trace: Trace) -> Score:
         """What the verifier says of the reply that ``step`` was given.
 
-        A reply with tool calls, or none at all, is judged as an empty one; so is one of over ``MOST_CHARACTERS``, and its
-        score says ``too_long``.
+        A reply with tool calls, or none at all, is judged as an empty one. One that is too long is not judged: its score says
+        ``too_long``.
         """
         if self._task is None:
             raise ValueError("no episode to score: call reset first")
         reply = self._reply
         text = "" if reply is None or reply.tool_calls else reply.content
-        if len(text) > MOST_CHARACTERS:
+        if len(text) > MOST_CHARACTERS or len(unicodedata.normalize("NFKC", text)) > self._most_characters:
             return Score(0.0, {"too_long": 1.0})
         return await self._verify(text, self._task)
 

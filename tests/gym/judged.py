@@ -88,6 +88,11 @@ def rows(family: str) -> Iterator[JSON]:
             yield row
 
 
+def unexpected(family: str) -> list[JSON]:
+    """The rows on which verifier and person differ, and that are not marked as known."""
+    return [row for row in rows(family) if not row.get("known") and SAYS[family](row) != row["right"]]
+
+
 def accuracy(family: str) -> dict[str, int]:
     """How many rows there are, how many of them right, and on how many verifier and person differ."""
     found = {"rows": 0, "right": 0, "false_accepts": 0, "false_rejects": 0}

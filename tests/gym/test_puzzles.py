@@ -6,14 +6,12 @@ import ast
 import asyncio
 import itertools
 import json
-import pathlib
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,10 +29,10 @@ from openk2.gym.puzzles.words import WORDS
 from openk2.gym.single_turn import Question, right_answer
 from openk2.schema import Task
 from openk2.stats import wilson
+from tests.gym import judged
 
 KINDS = tuple(_KINDS)
 LEVELS = (1, 2, 3)
-NEAR_MISSES = pathlib.Path(__file__).parent / "near_misses" / "puzzles.jsonl"
 
 
 @cache
@@ -425,20 +423,9 @@ def test_names_are_never_things_in_a_zebra_puzzle() -> None:
 # ---------------------------------------------------------------------------------------------
 
 
-def rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in NEAR_MISSES.read_text().splitlines()]
-
-
 def test_near_misses_are_judged_as_a_person_judged_them() -> None:
-    table = rows()
-    assert len(table) >= 200
-    wrong: Counter[str] = Counter()
-    for row in table:
-        verdict = passes(row["reply"], Task("t", "puzzles", row["kind"], "train", row["payload"]))
-        if verdict != row["right"] and not row.get("known"):
-            wrong["false accepts" if verdict else "false rejects"] += 1
-            print(row["kind"], row["why"], row["reply"][:200])
-    assert not wrong
+    assert len(list(judged.rows("puzzles"))) >= 200
+    assert judged.unexpected("puzzles") == []
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import pathlib
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -26,10 +24,10 @@ from openk2.gym.tables.query import Query, answer_of, database_of, lookup
 from openk2.gym.tables.render import Layout, rendered
 from openk2.schema import Task
 from openk2.stats import wilson
+from tests.gym import judged
 
 KINDS: tuple[TablesKind, ...] = ("multi_hop", "aggregation")
 LEVELS = (1, 2, 3)
-NEAR_MISSES = pathlib.Path(__file__).parent / "near_misses" / "tables.jsonl"
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -247,15 +245,8 @@ def test_levels_have_more_tables() -> None:
 
 
 def test_near_misses_are_judged_as_a_person_judged_them() -> None:
-    table = [json.loads(line) for line in NEAR_MISSES.read_text().splitlines()]
-    assert len(table) >= 200
-    wrong: Counter[str] = Counter()
-    for row in table:
-        verdict = passes(row["reply"], Task("t", "tables", "multi_hop", "train", row["payload"]))
-        if verdict != row["right"] and not row.get("known"):
-            wrong["false accepts" if verdict else "false rejects"] += 1
-            print(row["why"], row["reply"][:200])
-    assert not wrong
+    assert len(list(judged.rows("tables"))) >= 200
+    assert judged.unexpected("tables") == []
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any
 
 from openk2.gym.config import QuestionsConfig
+from openk2.gym.faithfulness.disputes import attributed
 from openk2.gym.faithfulness.features import evidence
 from openk2.gym.faithfulness.judge import SupportJudge, TrainedJudge
-from openk2.gym.faithfulness.pairs import SILENCES, attributed
+from openk2.gym.faithfulness.pairs import SILENCES
 from openk2.gym.faithfulness.reading import Clause, Reader
 from openk2.gym.faithfulness.tasks import GENERATORS, relation
 from openk2.gym.faithfulness.tokens import Names, hidden, sentences, tokens

@@ -7,7 +7,8 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-from openk2.gym.faithfulness.pairs import DISPUTABLE, SOURCES, Dispute, conflicting, context_of, corrected
+from openk2.gym.faithfulness.disputes import DISPUTABLE, SOURCES, Dispute, conflicting, corrected
+from openk2.gym.faithfulness.pairs import context_of
 from openk2.gym.faithfulness.world import KINDS, RELATIONS, Fact, Relation, World, draw_value, draw_world, name_of, seen
 from openk2.gym.single_turn import Generator, Question
 from openk2.schema import JSON, Message, ToolCall

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,7 +21,7 @@ from openk2.sandbox.once import Runner
 from openk2.schema import Message, Observation, Score, Task
 
 NAME = "instructions"
-MOST_CHARACTERS = 20_000  # of a reply, signs that stand for many written out; what is demanded takes some hundreds
+MOST_CHARACTERS = 20_000  # of a reply; what is demanded takes some hundreds
 
 
 class Judge(Protocol):
@@ -52,7 +51,8 @@ class InstructionsEnv(QuestionEnv):
             raise ValueError(f"num_soft = {config.num_soft} wants a judge: InstructionsEnv(config, judge=...)")
         self._judge, self._pool = judge, pool
         generators: dict[str, Generator] = {kind: generator(kind, config.num_soft) for kind in config.kinds}
-        super().__init__(NAME, Questions(NAME, generators, config).tasks, self._score)
+        tasks = Questions(NAME, generators, config).tasks
+        super().__init__(NAME, tasks, self._score, most_characters=MOST_CHARACTERS)
 
     async def reset(self, task: Task, seed: int) -> Observation:
         """Ask the task's question. Raises ValueError for demands on tone without a judge."""
@@ -61,8 +61,6 @@ class InstructionsEnv(QuestionEnv):
         return await super().reset(task, seed)
 
     async def _score(self, reply: str, task: Task) -> Score:
-        if len(unicodedata.normalize("NFKC", reply)) > MOST_CHARACTERS:
-            return Score(0.0, {"too_long": 1.0})
         parts, voided = firm_parts(reply, task), hacks(reply, task)
         soft: Sequence[str] = task.payload.get("soft", ())
         if not all(parts.values()) or voided:

@@ -1,4 +1,4 @@
-r"""Numbers as people write them, read exactly: 12, 1,250, 0.5, 3/4, \frac{3}{4}, 2 1/2, 1.5 \times 10^{3}."""
+"""Numbers as people write them, read exactly: 12, 1,250, 0.5, 3/4, 2 1/2, fractions and powers of ten in LaTeX."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def _has_several_arguments(tokens: list[tokenize.TokenInfo], place: int) -> bool
     """Whether what follows is a call with a comma between its arguments."""
     depth = 0
     for token in tokens[place + 1 :]:
-        if token.string in "([{" and token.string:
+        if token.string in ("(", "[", "{"):
             depth += 1
-        elif token.string in ")]}" and token.string:
+        elif token.string in (")", "]", "}"):
             depth -= 1
         elif depth == 1 and token.string == ",":
             return True

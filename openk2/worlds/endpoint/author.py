@@ -22,7 +22,7 @@ from openk2.worlds.evolve.author import AppId
 from openk2.worlds.evolve.lexicon import find_category
 from openk2.worlds.evolve.self_check import self_check
 from openk2.worlds.scenario.gates import failed_gate
-from openk2.worlds.scenario.goals import Place
+from openk2.worlds.scenario.places import Place
 from openk2.worlds.scenario.write import ScenarioConfig, write_scenario
 from openk2.worlds.spec import App, Measure, Test
 

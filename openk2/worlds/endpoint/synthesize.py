@@ -35,7 +35,7 @@ from openk2.worlds.endpoint.rephrase import rephrase
 from openk2.worlds.endpoint.soft import SUCCEEDED, labelled, soft_items
 from openk2.worlds.evolve.author import AppId, app_ids
 from openk2.worlds.scenario.conversation import Conversation, Scenario
-from openk2.worlds.scenario.goals import Place
+from openk2.worlds.scenario.places import Place
 from openk2.worlds.scenario.record import record_of, seed_of
 from openk2.worlds.scenario.synthesize import (
     FUNNEL,

@@ -31,7 +31,7 @@ from openk2.worlds.execution.tasks import Family, make_task
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import FaultRates
 from openk2.worlds.scenario.gates import failed_gate
-from openk2.worlds.scenario.goals import Place
+from openk2.worlds.scenario.places import Place
 from openk2.worlds.scenario.record import play
 from openk2.worlds.scenario.write import ScenarioConfig, write_scenario
 
@@ -117,9 +117,15 @@ def records_of(config: SynthesisConfig, index: int) -> Iterator[JSON]:
 
 
 def execution_task(config: SynthesisConfig, index: int) -> Task:
-    """Task ``index`` of a run over tasks that really run: the families take turns."""
+    """Task ``index`` of a run over tasks that really run."""
+    family, number = _turn(config, index)
+    return make_task(family, config.split, number, seed=config.scenario.seed)
+
+
+def _turn(config: SynthesisConfig, index: int) -> tuple[Family, int]:
+    """The family of task ``index``, as they take turns, and its number there."""
     number, turn = divmod(index, len(config.execution))
-    return make_task(config.execution[turn], config.split, number, seed=config.scenario.seed)
+    return config.execution[turn], number
 
 
 def gated(config: SynthesisConfig, index: int, write: Callable[[], Scenario]) -> Scenario | JSON:
@@ -137,8 +143,8 @@ def gated(config: SynthesisConfig, index: int, write: Callable[[], Scenario]) ->
 def task_name(config: SynthesisConfig, index: int) -> str:
     """The id of a task; a trajectory's has #NUMBER behind it."""
     if config.execution:
-        number, turn = divmod(index, len(config.execution))
-        return task_id(config.execution[turn], config.split, number)
+        family, number = _turn(config, index)
+        return task_id(family, config.split, number)
     return f"{config.split}-{index:06d}"
 
 

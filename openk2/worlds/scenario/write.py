@@ -19,8 +19,9 @@ from openk2.worlds.policies import policies
 from openk2.worlds.scenario.agent import make_agent
 from openk2.worlds.scenario.conversation import Scenario
 from openk2.worlds.scenario.faults import NO_FAULTS
-from openk2.worlds.scenario.goals import GOALS, Place, Tools
+from openk2.worlds.scenario.goals import Tools
 from openk2.worlds.scenario.hands import choose, instructions
+from openk2.worlds.scenario.places import GOALS, Place
 from openk2.worlds.scenario.records import Records
 from openk2.worlds.scenario.script import Ask, Call, Fact, Goal, Tell, Turn
 from openk2.worlds.scenario.user import CLOSINGS, join, make_user

@@ -16,7 +16,7 @@ from openk2.schema import ToolCall
 from openk2.worlds.scenario.conversation import Conversation, Scenario
 from openk2.worlds.scenario.faults import ERRORS, NO_FAULTS, FaultRates, is_temporary
 from openk2.worlds.scenario.gates import failed_gate
-from openk2.worlds.scenario.goals import GOALS
+from openk2.worlds.scenario.places import GOALS
 from openk2.worlds.scenario.record import play, replays
 from openk2.worlds.scenario.synthesize import SynthesisConfig, scenario_of
 from openk2.worlds.scenario.teacher import MISTAKES, Teacher
