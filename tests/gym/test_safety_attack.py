@@ -188,7 +188,7 @@ def over_http(rule, failures, use):
     """What ``use`` makes of an endpoint that answers by rule and fails a share of its calls."""
 
     async def go(base_url: str):
-        config = EndpointConfig(base_url=base_url, model="m", attempt_s=1, max_attempts=1, backoff_s=0.01)
+        config = EndpointConfig(base_url=base_url, model="m", attempt_s=30, max_attempts=1, backoff_s=0.01)
         async with Endpoint(config) as endpoint:
             return await use(endpoint)
 
