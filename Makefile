@@ -45,8 +45,8 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP) ## The whole story at nano scale: text in, a tool-using agent and a report out
 	$(VENV)/bin/openk2 run $(RECIPE)
 
-test: $(STAMP) ## The quick tests (7 minutes on 2 cores)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist loadfile --session-timeout 900
+test: $(STAMP) ## The quick tests (13 minutes on 2 cores)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m 'not slow and not gpu' -n auto --maxprocesses 4 --dist loadfile --session-timeout 1200
 
 test-all: $(STAMP) ## Every test, the slow proofs and every documented command included
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m 'not gpu'

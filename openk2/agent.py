@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeVar
@@ -19,6 +20,7 @@ from openk2.schema import (
     Message,
     Observation,
     Policy,
+    Sampled,
     Sampling,
     Score,
     Segment,
@@ -33,7 +35,7 @@ from openk2.text.chat import ChatFormat
 T = TypeVar("T")
 
 
-EnvTrouble = Literal["timed_out", "raised", "wrong_type"]
+EnvTrouble = Literal["timed_out", "raised", "wrong_type", "diverged"]
 
 
 class EnvFailedError(Exception):
@@ -59,7 +61,11 @@ class Budget:
 
 @dataclass(slots=True)
 class Episode:
-    """One task being played. ``play`` runs it to its end; between turns it can be paused."""
+    """One task being played. ``play`` runs it to its end; meanwhile it can be paused, and taken up in another process.
+
+    ``seed`` decides what the environment draws; with it, ``rollout`` decides what the policy does, where one environment's
+    episode is played several times.
+    """
 
     model: ChatModel
     env: Env
@@ -68,26 +74,36 @@ class Episode:
     sampling: Sampling
     budget: Budget
     chat: ChatFormat | None = None
+    rollout: int | None = None
     trace: Trace = field(init=False)
     num_turns: int = field(init=False, default=0)
+    _begun: bool = field(init=False, default=False)
+    _steps: bool = field(init=False, default=False)
+    _replays: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         tokenizer_hash = "" if self.chat is None else self.chat.tokenizer.hash
         info = {"family": self.task.family, "kind": self.task.kind, "split": self.task.split, "tags": self.task.tags}
-        self.trace = Trace(
-            f"{self.task.id}#{self.seed}", self.task.id, self.seed, tokenizer_hash, [], [], [], info=info
-        )
+        number = "" if self.rollout is None else f".{self.rollout}"
+        name = f"{self.task.id}#{self.seed}{number}"
+        self.trace = Trace(name, self.task.id, self.seed, tokenizer_hash, [], [], [], info=info)
 
     async def play(self) -> Trace:
-        """Reset, act until the end, score. The environment is closed whatever happens."""
+        """Reset, act until the end, score. The environment is closed whatever happens.
+
+        A broken environment costs its own trace only: the error is noted, the score is 0.
+        """
         try:
-            if self.num_turns == 0:
-                self._observe(await self._guarded(self.env.reset(self.task, self.seed), Observation))
-            while self.trace.stop_reason is None:
-                await self.turn()
-            self.trace.score = await self._guarded(self.env.score(self.trace), Score)
-        finally:
-            await self._guarded(self.env.close(), type(None))
+            try:
+                await self.begin()
+                while self.trace.stop_reason is None:
+                    await self.turn()
+                self.trace.score = await self._guarded(self.env.score(self.trace), Score)
+            finally:
+                await self._guarded(self.env.close(), type(None))
+        except EnvFailedError as failure:
+            self.trace.stop_reason, self.trace.score = "env_error", Score(0.0)
+            self.trace.info |= {"trouble": failure.trouble, "error": str(failure)}
         return self.trace
 
     async def turn(self) -> None:
@@ -98,9 +114,35 @@ class Episode:
         if cut is not None:
             self.trace.stop_reason = cut
             return
+        await self._step(message)
+
+    async def begin(self) -> None:
+        """Reset the environment, or bring it to where the episode was paused; ``turn`` can come then."""
+        if not self._begun:
+            self._observe(await self._guarded(self.env.reset(self.task, self.seed), Observation))
+            self._begun = True
+        if self._replays:
+            await self._replay()
+        if self._steps:  # it was paused while the environment was at work
+            await self._step(self.trace.messages[-1])
+
+    async def _step(self, message: Message) -> None:
+        self._steps = True
         observation = await self._guarded(self.env.step(message), Observation)
+        self._steps = False
         last_turn = self.num_turns >= self.budget.turns and not observation.terminated
         self._observe(observation, out_of_turns=last_turn)
+
+    async def _replay(self) -> None:
+        """Act again as the trace tells; the environment has to answer as it did."""
+        told = self.trace.messages[:-1] if self._steps else self.trace.messages
+        heard = list((await self._guarded(self.env.reset(self.task, self.seed), Observation)).messages)
+        while len(heard) < len(told) and heard == told[: len(heard)]:
+            message = told[len(heard)]
+            heard += [message, *(await self._guarded(self.env.step(message), Observation)).messages]
+        if heard != told:
+            raise EnvFailedError("diverged", "it did not answer as before when the episode was played again")
+        self._replays = False
 
     async def _act(self) -> tuple[Message, StopReason | None]:
         if self.chat is None or not isinstance(self.model, Policy):
@@ -112,19 +154,32 @@ class Episode:
             seed=_turn_seed(self.trace.id, self.seed, self.num_turns),
         )
         sampled = await self.model.sample(self.trace.token_ids, sampling)
-        self.trace.segments.append(
-            Segment(
-                source="sampled",
-                token_ids=sampled.token_ids,
-                loss_mask=[True] * len(sampled.token_ids),
-                logprobs=sampled.logprobs,
-                weight_version=sampled.weight_version,
-                temperature=self.sampling.temperature,
-                experts=sampled.experts,
-            )
-        )
+        self._take(sampled, sampling.temperature)
         cut: StopReason | None = "token_budget" if sampled.stop_reason == "length" else None
         return self.chat.parse(sampled.token_ids), cut
+
+    def _take(self, sampled: Sampled, temperature: float) -> None:
+        """The turn's tokens, a segment for each version of the weights that drew them."""
+        versions = sampled.weight_versions or [sampled.weight_version] * len(sampled.token_ids)
+        start = 0
+        for version, run in itertools.groupby(versions):
+            end = start + len(list(run))
+            self.trace.segments.append(
+                Segment(
+                    source="sampled",
+                    token_ids=sampled.token_ids[start:end],
+                    loss_mask=[True] * (end - start),
+                    logprobs=sampled.logprobs[start:end],
+                    weight_version=version,
+                    temperature=temperature,
+                )
+            )
+            start = end
+        if sampled.experts is not None:
+            start = 0
+            for segment in self.trace.segments:
+                segment.experts = sampled.experts[start : start + len(segment.token_ids)]
+                start += len(segment.token_ids)
 
     def _observe(self, observation: Observation, *, out_of_turns: bool = False) -> None:
         if not self.trace.messages:
@@ -157,24 +212,36 @@ class Episode:
         try:
             async with asyncio.timeout(self.budget.env_seconds):
                 given = await call
+        except EnvFailedError:  # of an environment elsewhere, which knows how it broke
+            raise
         except TimeoutError as error:
-            raise EnvFailedError("timed_out", f"no answer within {self.budget.env_seconds:g} s") from error
+            told = str(error) or f"no answer within {self.budget.env_seconds:g} s"
+            raise EnvFailedError("timed_out", told) from error
         except Exception as error:
             raise EnvFailedError("raised", f"{type(error).__name__}: {error}") from error
         if wrong := _wrong(given, wanted):
             raise EnvFailedError("wrong_type", wrong)
         return given
 
-    def pause(self) -> dict[str, Any]:
-        """Everything needed to go on later, in another process too. Only for ``snapshot`` environments."""
-        if self.env.resumable != "snapshot":
-            raise ValueError(f"{type(self.env).__name__} cannot be paused: it is resumable by {self.env.resumable!r}")
-        return {
-            "task": self.task.to_json(),
-            "trace": self.trace.to_json(),
-            "num_turns": self.num_turns,
-            "env": self.env.snapshot().hex(),
-        }
+    def pause(self) -> dict[str, Any] | None:
+        """All that is needed to go on later, in another process too, as plain JSON; None where that cannot be.
+
+        The environment comes along as its snapshot, or is brought back by replay. It stays behind where it offers neither,
+        where it is at work on a step that only a snapshot could undo, and where taking the snapshot fails: then the trace's
+        ``info`` says how, as ``unpausable``.
+        """
+        how = self.env.resumable if self._begun else "replay"
+        if how == "none" or (how == "snapshot" and self._steps):
+            return None
+        paused = {"task": self.task.to_json(), "trace": self.trace.to_json(), "num_turns": self.num_turns}
+        paused |= {"rollout": self.rollout, "begun": self._begun, "steps": self._steps}
+        if how == "snapshot":
+            try:
+                paused["env"] = self.env.snapshot().hex()
+            except Exception as error:  # noqa: BLE001 - an environment is other people's code, as in ``_guarded``
+                self.trace.info["unpausable"] = f"{type(error).__name__}: {error}"
+                return None
+        return paused
 
     @classmethod
     def resume(
@@ -189,9 +256,14 @@ class Episode:
     ) -> Self:
         """Take up a paused episode where it stood; ``play`` then runs it to its end."""
         trace = Trace.from_json(paused["trace"])
-        episode = cls(model, env, Task.from_json(paused["task"]), trace.seed, sampling, budget, chat)
+        task = Task.from_json(paused["task"])
+        episode = cls(model, env, task, trace.seed, sampling, budget, chat, paused["rollout"])
         episode.trace, episode.num_turns = trace, paused["num_turns"]
-        env.restore(bytes.fromhex(paused["env"]))
+        episode._begun, episode._steps = paused["begun"], paused["steps"]
+        if "env" in paused:
+            env.restore(bytes.fromhex(paused["env"]))
+        else:
+            episode._replays = episode._begun
         return episode
 
 
@@ -205,19 +277,8 @@ async def run_episode(
     budget: Budget | None = None,
     chat: ChatFormat | None = None,
 ) -> Trace:
-    """Play one task and score it.
-
-    Tokens are recorded when ``model`` is a Policy and ``chat`` is given. A broken environment costs
-    its own trace only: the error is noted, the score is 0.
-    """
-    episode = Episode(model, env, task, seed, sampling or Sampling(), budget or Budget(), chat)
-    try:
-        return await episode.play()
-    except EnvFailedError as failure:
-        trace = episode.trace
-        trace.stop_reason, trace.score = "env_error", Score(0.0)
-        trace.info |= {"trouble": failure.trouble, "error": str(failure)}
-        return trace
+    """Play one task and score it. Tokens are recorded when ``model`` is a Policy and ``chat`` is given."""
+    return await Episode(model, env, task, seed, sampling or Sampling(), budget or Budget(), chat).play()
 
 
 def _wrong(given: object, wanted: type) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,16 @@ FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
+RL_STUDIES = {
+    "partial": "do rollouts that pause and go on save the time of waiting for the longest?",
+    "budget": "does a token budget with a penalty shorten answers at an equal score?",
+    "ptx": "does the language-model loss keep what fine-tuning taught?",
+    "temperature": "is sampling hot first and cool later better than one temperature?",
+    "critic": "does the critic stay good, and its reward honest, when verified rollouts keep teaching it?",
+    "mix": "do verified and judged rewards help or hinder each other?",
+    "objective": "does the objective's form matter: whole answers, or tokens?",
+    "lift": "what does RL add that more fine-tuning for as long does not?",
+}
 RECIPE_VERBS = ("run", "pretrain", "sft", "rl", "eval", "count", "plan", "synthesize")
 
 Verb = Callable[[argparse.Namespace], None]
@@ -30,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(sys.argv[1:] if argv is None else list(argv))
     verb: Verb = args.verb
     try:
-        verb(args)
+        if "RANK" in os.environ:
+            _among_ranks(verb, args)
+        else:
+            verb(args)
     except KeyboardInterrupt:
         print("\nopenk2: interrupted; the same command again goes on from there", file=sys.stderr)
         return INTERRUPTED
@@ -44,6 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"openk2: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def _among_ranks(verb: Verb, args: argparse.Namespace) -> None:
+    """Under ``torchrun``, rank 0 runs the verb and the others work for it."""
+    from openk2.train import ranks
+
+    if not ranks.launched():
+        verb(args)
+        return
+    with ranks.job() as leads:
+        if leads:
+            verb(args)
 
 
 def _said_by_system(error: OSError) -> str:
@@ -111,6 +138,19 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub.add_argument("--port", type=int, default=0, metavar="N", help="port on this machine (default: any free one)")
     sub.add_argument("--text", nargs="?", const="", metavar="ID", help="print one in the terminal (default: the first)")
 
+    sub = verbs.add_parser(
+        "watch", help="look inside a run's reinforcement learning in a page, while it goes on or after"
+    )
+    sub.set_defaults(verb=watch, stage="watch")
+    sub.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, as in runs/nano")
+    sub.add_argument("--port", type=int, default=0, metavar="N", help="port on this machine (default: any free one)")
+
+    sub = verbs.add_parser("envs", help="serve environments of the gym, for rollouts of other processes")
+    sub.set_defaults(verb=envs, stage="envs")
+    sub.add_argument("families", nargs="+", metavar="FAMILY", help="families of tasks; openk2 play lists them")
+    sub.add_argument("--recipe", type=Path, metavar="RECIPE", help="whose tool worlds (default: the built-in ones)")
+    sub.add_argument("--port", type=int, default=8100, metavar="N", help="port on this machine; 0: any free one")
+
     sub = verbs.add_parser("play", help="look at the gym's tasks, export them, or play them in the terminal")
     sub.set_defaults(verb=play, stage="play")
     sub.add_argument("family", nargs="?", metavar="FAMILY", help="a family of tasks (without one: which there are)")
@@ -146,13 +186,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     sub = _study(studies, "stability", study_stability, "does QK-Clip keep attention logits bounded?")
     sub.add_argument("--steps", type=int, default=220, metavar="N", help="steps of a run (default 220)")
     sub = _study(studies, "synthesis", study_synthesis, "what of tool-data synthesis makes a better agent?")
-    sub.add_argument(
-        "--recipe",
-        type=Path,
-        default=Path("recipes/study-synthesis.toml"),
-        metavar="FILE",
-        help="a recipe (default recipes/study-synthesis.toml); any key of it is a flag: --sft.steps 300",
-    )
+    _study_recipe(sub, "recipes/study-synthesis.toml")
+    for name, words in RL_STUDIES.items():
+        sub = _study(studies, f"rl-{name}", study_rl, words, Path("runs") / "study-rl")
+        sub.set_defaults(study=name)
+        _study_recipe(sub, "recipes/study-rl.toml")
+        sub.add_argument("--steps", type=int, metavar="N", help="steps of a run (default: the study's)")
 
     if argv[1:] in (["-h"], ["--help"]) and argv[0] in RECIPE_VERBS:
         verbs.choices[argv[0]].print_help()  # the verb's own; behind a recipe, --help shows the recipe's flags
@@ -174,15 +213,22 @@ def _recipe_verb(
     return sub
 
 
-def _study(studies: argparse._SubParsersAction[_Parser], name: str, verb: Verb, words: str) -> argparse.ArgumentParser:
+def _study(
+    studies: argparse._SubParsersAction[_Parser], name: str, verb: Verb, words: str, where: Path | None = None
+) -> argparse.ArgumentParser:
     sub = studies.add_parser(name, help=words, description=words, allow_abbrev=False)
     sub.set_defaults(verb=verb, stage=f"study {name}")
-    where = Path("runs") / f"study-{name}"
+    where = where or Path("runs") / f"study-{name}"
     sub.add_argument(
         "--out", type=Path, default=where, metavar="DIR", help=f"where runs and report go (default {where})"
     )
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, at least 2 (default 3)")
     return sub
+
+
+def _study_recipe(sub: argparse.ArgumentParser, path: str) -> None:
+    words = f"a recipe (default {path}); any key of it is a flag: --sft.steps 300"
+    sub.add_argument("--recipe", type=Path, default=Path(path), metavar="FILE", help=words)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -240,6 +286,26 @@ def view(args: argparse.Namespace) -> None:
         viewing.show_text(args.path, args.text or None)
     else:
         viewing.show(args.path, args.port, lambda line: print(line, flush=True))
+
+
+def watch(args: argparse.Namespace) -> None:
+    """Reinforcement learning, from inside."""
+    from openk2.view.rl.serve import watch as watching
+
+    watching(args.folder, args.port, lambda line: print(line, flush=True))
+
+
+def envs(args: argparse.Namespace) -> None:
+    """Environments, over HTTP."""
+    from openk2 import recipe
+    from openk2.gym.families import make_env
+    from openk2.gym.service.config import ServiceConfig
+    from openk2.gym.service.serve import run
+    from openk2.worlds.config import WorldsConfig
+
+    worlds = WorldsConfig() if args.recipe is None else recipe.Recipe.load(args.recipe).worlds
+    say = functools.partial(print, flush=True)
+    run(functools.partial(make_env, worlds=worlds), args.families, ServiceConfig(port=args.port), say)
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -307,6 +373,23 @@ def study_synthesis(args: argparse.Namespace) -> None:
     results = synthesis.study(args.out, recipe, num_seeds=args.seeds)
     print(synthesis_report.write_report(results, args.out, provenance()))
     print(f"report: {args.out / 'study-synthesis.md'}")
+
+
+def study_rl(args: argparse.Namespace) -> None:
+    """Reinforcement learning: runs of a study's arms, and what they show."""
+    if args.seeds < 2:
+        raise ValueError(f"--seeds {args.seeds}: it takes 2 at least")
+    if args.steps is not None and args.steps < 1:
+        raise ValueError(f"--steps {args.steps}: it takes 1 at least")
+    recipe = _recipe(args)
+    from openk2.jobs.provenance import provenance
+    from openk2.studies.rl import catalogue, report
+    from openk2.studies.rl.run import study
+
+    chosen = catalogue.study_of(args.study, args.steps)
+    sft, results = study(args.out, recipe, chosen.plan, chosen.arms, num_seeds=args.seeds)
+    print(report.write_report(chosen, sft, results, args.out, provenance()))
+    print(f"report: {args.out / f'study-rl-{args.study}.md'}")
 
 
 def count(args: argparse.Namespace) -> None:

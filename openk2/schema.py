@@ -6,13 +6,17 @@ for messages and tools (``arguments`` stays a JSON string), and JSON Lines for e
 
 from __future__ import annotations
 
-import dataclasses
+import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 JSON = dict[str, Any]
+Experts = npt.NDArray[np.int16]  # [tokens, layers, experts of a token]
 Role = Literal["system", "user", "assistant", "tool"]
 Source = Literal["prompt", "sampled", "tool", "user"]
 StopReason = Literal["done", "truncated", "token_budget", "turn_budget", "malformed", "aborted", "env_error"]
@@ -222,7 +226,8 @@ class Segment:
 
     ``logprobs`` are those the tokens were sampled with, at ``temperature``, under weights
     ``weight_version``; None for tokens nobody sampled. ``loss_mask`` marks tokens to learn from.
-    ``experts`` optionally holds, per token and MoE layer, the routed expert ids (router replay).
+    ``experts`` optionally holds, for as many of its first tokens as were read, the expert ids of every layer (router
+    replay): all tokens but the last of a trace.
     """
 
     source: Source
@@ -231,13 +236,36 @@ class Segment:
     logprobs: list[float] | None = None
     weight_version: int | None = None
     temperature: float | None = None
-    experts: list[list[list[int]]] | None = None
+    experts: Experts | None = None
 
     def __post_init__(self) -> None:
         if len(self.loss_mask) != len(self.token_ids):
             raise ValueError(f"{len(self.token_ids)} tokens but a loss mask of {len(self.loss_mask)}")
         if self.logprobs is not None and len(self.logprobs) != len(self.token_ids):
             raise ValueError(f"{len(self.token_ids)} tokens but {len(self.logprobs)} logprobs")
+
+    def to_json(self) -> JSON:
+        """Plain JSON; ``experts`` as the bytes of an array, since they may be millions."""
+        out: JSON = {
+            "source": self.source,
+            "token_ids": self.token_ids,
+            "loss_mask": [int(kept) for kept in self.loss_mask],
+        }
+        out |= {"logprobs": self.logprobs, "weight_version": self.weight_version, "temperature": self.temperature}
+        if self.experts is not None:
+            raw = self.experts.astype("<i2").tobytes()
+            out["experts"] = {"shape": self.experts.shape, "int16": base64.b64encode(raw).decode()}
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Segment:
+        """Read what ``to_json`` wrote."""
+        rest = dict(data)
+        rest["loss_mask"] = [bool(kept) for kept in data["loss_mask"]]
+        if (packed := data.get("experts")) is not None:
+            raw = np.frombuffer(base64.b64decode(packed["int16"]), "<i2")
+            rest["experts"] = raw.astype(np.int16).reshape(packed["shape"])
+        return cls(**rest)
 
 
 @dataclass(slots=True)
@@ -253,7 +281,6 @@ class Trace:
     tools: list[ToolSpec]
     stop_reason: StopReason | None = None
     score: Score | None = None
-    snapshot: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     info: JSON = field(default_factory=dict)
 
@@ -268,17 +295,26 @@ class Trace:
         return sum(len(segment.token_ids) for segment in self.segments if segment.source == "sampled")
 
     def to_json(self) -> JSON:
-        """Plain JSON: the whole trace, arrays included (`train.rollout` moves arrays to safetensors)."""
-        out = dataclasses.asdict(self)
-        out["messages"] = [message.to_json() for message in self.messages]
-        out["tools"] = [tool.to_json() for tool in self.tools]
-        return out
+        """Plain JSON: the whole trace."""
+        return {
+            "id": self.id,
+            "task_id": self.task_id,
+            "seed": self.seed,
+            "tokenizer_hash": self.tokenizer_hash,
+            "segments": [segment.to_json() for segment in self.segments],
+            "messages": [message.to_json() for message in self.messages],
+            "tools": [tool.to_json() for tool in self.tools],
+            "stop_reason": self.stop_reason,
+            "score": None if self.score is None else asdict(self.score),
+            "versions": self.versions,
+            "info": self.info,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trace:
         """Read what ``to_json`` wrote."""
         rest = dict(data)
-        rest["segments"] = [Segment(**segment) for segment in data["segments"]]
+        rest["segments"] = [Segment.from_json(segment) for segment in data["segments"]]
         rest["messages"] = [Message.from_json(message) for message in data["messages"]]
         rest["tools"] = [ToolSpec.from_json(tool) for tool in data["tools"]]
         rest["score"] = Score(**data["score"]) if data.get("score") else None
@@ -306,8 +342,9 @@ class Sampling:
 class Sampled:
     """Tokens a policy drew, with the log-probability each was drawn with (after temperature).
 
-    ``weight_version`` is that of the weights that drew the last of them. ``experts``, on request: the choices
-    [token][layer][k] for every token the policy read, prompt included; the last one drawn was not read.
+    ``weight_version`` is that of the weights that drew the last of them, ``weight_versions`` those of each, where they
+    were not all the same. ``experts``, on request: the choices for every token the policy read, prompt included; the last one
+    drawn was not read.
     ``stop_text`` is the text of ``Sampling.stop`` that ended it, if one did.
     """
 
@@ -315,8 +352,9 @@ class Sampled:
     logprobs: list[float]
     stop_reason: Literal["stop", "length", "abort"]
     weight_version: int = 0
-    experts: list[list[list[int]]] | None = None
+    experts: Experts | None = None
     stop_text: str | None = None
+    weight_versions: list[int] | None = None
 
 
 @runtime_checkable

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from openk2.agent import Budget, run_episode
+from openk2.agent import Budget, EnvFailedError, Episode, run_episode
 from openk2.gym.agents import Scripted, null
+from openk2.gym.catalogue import family
 from openk2.gym.math import ArithmeticEnv
-from openk2.schema import Message, Observation, Score, Task, Trace
+from openk2.gym.tools import ToolEnv
+from openk2.schema import Env, Message, Observation, Sampling, Score, Task, Trace
+from openk2.worlds.config import WorldsConfig
 
 TASK = ArithmeticEnv().tasks("heldout")[0]
 
@@ -98,3 +102,116 @@ def test_the_others_go_on() -> None:
         "": 1,
     }
     assert traces[-1].stop_reason == "done"
+
+
+# ---------------------------------------------------------------------------------------------
+# Pause and resumption
+# ---------------------------------------------------------------------------------------------
+
+TOOLS = family("tools")
+TOOL_TASK = next(task for task in TOOLS.make().tasks("heldout") if task.kind == "transfer")
+
+
+class SlowTools(ToolEnv):
+    """Takes its time for a step."""
+
+    def __init__(self) -> None:
+        super().__init__(WorldsConfig(fault_rate=0))
+
+    async def step(self, message: Message) -> Observation:
+        await asyncio.sleep(0.05)
+        return await super().step(message)
+
+
+class SlowReplay(SlowTools):
+    resumable = "replay"  # type: ignore[assignment]
+
+
+class NoSnapshot(ToolEnv):
+    def __init__(self) -> None:
+        super().__init__(WorldsConfig(fault_rate=0))
+
+    def snapshot(self) -> bytes:
+        raise OSError("the service is gone")
+
+
+def an_episode(env: Env) -> Episode:
+    observation = asyncio.run(TOOLS.make().reset(TOOL_TASK, 0))
+    return Episode(Scripted(TOOLS.gold, TOOL_TASK, observation), env, TOOL_TASK, 0, Sampling(), Budget())
+
+
+def resumed(paused: dict[str, Any], episode: Episode, env: Env) -> Trace:
+    """The rest of the episode, from JSON, by the same agent."""
+    again = json.loads(json.dumps(paused))
+    return asyncio.run(Episode.resume(again, episode.model, env, sampling=Sampling(), budget=Budget()).play())
+
+
+@pytest.mark.parametrize(("env", "turns"), [(SlowTools, 0), (SlowTools, 1), (SlowReplay, 0), (SlowReplay, 1)])
+def test_between_turns_an_episode_can_go_elsewhere(env: type[ToolEnv], turns: int) -> None:
+    whole = asyncio.run(an_episode(env()).play())
+    episode = an_episode(env())
+
+    async def some() -> None:
+        await episode.begin()
+        for _ in range(turns):
+            await episode.turn()
+
+    asyncio.run(some())
+    paused = episode.pause()
+    assert paused is not None
+    trace = resumed(paused, episode, env())
+    assert trace.score == whole.score == Score(1.0, whole.score.parts)
+    assert trace.messages == whole.messages
+
+
+def test_an_episode_that_has_not_begun_can_go_elsewhere() -> None:
+    episode = an_episode(SlowTools())
+    paused = episode.pause()
+    assert paused is not None
+    assert resumed(paused, episode, SlowTools()).score.passed  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("env", "comes"), [(SlowTools, False), (SlowReplay, True)])
+def test_in_the_middle_of_a_step_replay_alone_can_bring_it_along(env: type[ToolEnv], comes: bool) -> None:
+    """A snapshot would hold half a step, or none of it: nobody knows."""
+    episode = an_episode(env())
+    told: list[dict[str, Any] | None] = []
+
+    async def cut() -> None:
+        playing = asyncio.create_task(episode.play())
+        while not episode.num_turns:
+            await asyncio.sleep(0.001)
+        told.append(episode.pause())
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+
+    asyncio.run(cut())
+    assert (told[0] is not None) == comes
+    if told[0] is not None:
+        assert resumed(told[0], episode, env()).score.passed  # type: ignore[union-attr]
+
+
+def test_a_snapshot_that_fails_leaves_the_episode_here() -> None:
+    episode = an_episode(NoSnapshot())
+    asyncio.run(episode.begin())
+    assert episode.pause() is None
+    assert episode.trace.info["unpausable"] == "OSError: the service is gone"
+    assert asyncio.run(episode.play()).score.passed  # type: ignore[union-attr]
+
+
+class Elsewhere(ArithmeticEnv):
+    async def step(self, message: Message) -> Observation:
+        raise EnvFailedError("wrong_type", "it gave a str")
+
+
+class Late(ArithmeticEnv):
+    async def step(self, message: Message) -> Observation:
+        raise TimeoutError("http://127.0.0.1:8100 gave no answer within 3 s")
+
+
+def test_an_environment_elsewhere_says_itself_how_it_broke() -> None:
+    assert play(Elsewhere()).info["trouble"] == "wrong_type"
+    assert play(Late()).info == play(Late()).info | {
+        "trouble": "timed_out",
+        "error": "http://127.0.0.1:8100 gave no answer within 3 s",
+    }

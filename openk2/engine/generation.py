@@ -27,6 +27,15 @@ class Generation:
         """Those of them that the cache knew already. Settled before the first token."""
         return self._request.num_cached
 
+    @property
+    def so_far(self) -> Sampled:
+        """The result, or what an ``abort`` would give at this moment."""
+        request = self._request
+        if request.result is not None:
+            return request.result
+        ids, logprobs = [drawn.token_id for drawn in request.drawn], [drawn.logprob for drawn in request.drawn]
+        return Sampled(ids, logprobs, "abort", weight_versions=list(request.weight_versions))
+
     async def __aiter__(self) -> AsyncIterator[Drawn]:
         """Each token as it is drawn, from the first; ends with the request. Raises as ``result``."""
         seen = 0

@@ -58,6 +58,8 @@ class Request:
     num_cached: int = 0
     """Prompt tokens that needed no computation."""
     drawn: list[Drawn] = field(default_factory=list)
+    weight_versions: list[int] = field(default_factory=list)
+    """Of the weights that drew each."""
     result: Sampled | None = None
     error: Exception | None = None
     """Why it, and it alone, cannot go on."""
@@ -85,8 +87,9 @@ class Request:
             [drawn.logprob for drawn in self.drawn],
             reason,
             weight_version,
-            None if experts is None else experts.tolist(),
+            None if experts is None else experts.cpu().numpy().astype(np.int16),
             stop_text,
+            self.weight_versions if len(set(self.weight_versions)) > 1 else None,
         )
 
 

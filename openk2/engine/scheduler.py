@@ -338,6 +338,7 @@ class Scheduler:
         """A row has a new token: note it, and see whether it ends there."""
         request, token_id = self.rows.request(row), drawn.token_id
         request.drawn.append(drawn)
+        request.weight_versions.append(self.weight_version)
         try:
             if request.constraint is not None:
                 request.constraint.accept(token_id)

@@ -20,6 +20,7 @@ NAMES = (
     "faithfulness",
     "code",
     "swe",
+    "writing",
 )
 """Every family; its file or package is ``openk2.gym.NAME``, which holds a ``FAMILY``."""
 

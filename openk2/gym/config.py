@@ -11,6 +11,20 @@ LogicKind = Literal["ordering", "odd_one_out", "sequence", "membership", "facts"
 Level = Annotated[int, Field(ge=1, le=3)]
 
 
+class GymConfig(BaseModel):
+    """What of the gym's families is demonstrated, and what is left to reinforcement learning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    undemonstrated: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="kinds of task, by family, that no demonstration shows: RL trains on these alone",
+    )
+    services: dict[str, str] = Field(
+        default_factory=dict, description="families whose environments are played at a service, with its URL"
+    )
+
+
 class QuestionsConfig(BaseModel):
     """How many questions are made, and how hard."""
 

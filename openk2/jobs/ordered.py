@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from typing import Any, Literal, TypeVar
 
+from openk2.jobs.cluster import connected
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Where = Literal["here", "processes", "ray"]
@@ -55,16 +57,9 @@ def ordered_map(
 def _workers(where: Where, num_workers: int | None) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
     """How to submit, and how many work at once."""
     if where == "ray":
-        ray = _ray()
-        started = not ray.is_initialized()
-        if started:
-            ray.init(num_cpus=num_workers, log_to_driver=False, configure_logging=False)
-        try:
+        with connected(num_workers) as ray:
             remote = ray.remote(lambda function, item: function(item))
             yield (lambda function, item: remote.remote(function, item).future()), int(ray.cluster_resources()["CPU"])
-        finally:
-            if started:
-                ray.shutdown()
         return
     count = num_workers or os.cpu_count() or 1
     others = set(active_children())
@@ -90,11 +85,3 @@ def _end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError("executor = 'ray' needs ray: pip install 'openk2[ray]'") from error
-    return ray

@@ -6,6 +6,7 @@ import asyncio
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,18 +21,24 @@ from openk2.engine.engine import Engine
 from openk2.eval.harness import evaluate
 from openk2.eval.perplexity import bits_per_byte
 from openk2.eval.summary import eval_path, summarize
+from openk2.gym.critic.config import CriticConfig
+from openk2.gym.critic.preferences import critique, preference_pairs
 from openk2.gym.families import demonstrations, make_env, tasks
 from openk2.jobs import jsonl
 from openk2.jobs.atomic import write_json
+from openk2.jobs.cluster import connected
 from openk2.model.transformer import Transformer
 from openk2.pipeline.folder import Done, Run
 from openk2.recipe import Recipe
-from openk2.schema import Sampling, Task
+from openk2.schema import Message, Sampling, Task
 from openk2.text.tokenizer import Tokenizer
+from openk2.train.config import RLConfig, SFTConfig
 from openk2.train.dialogues import DialogueStream, read_dialogues
 from openk2.train.metrics import last_metrics, read_metrics
-from openk2.train.prompts import PromptSource
-from openk2.train.rl import reinforce
+from openk2.train.rl.actors import ActorsConfig, RayPlayers
+from openk2.train.rl.players import MakePlayers
+from openk2.train.rl.prompts import PromptSource
+from openk2.train.rl.reinforce import reinforce
 from openk2.train.supervised import fit
 from openk2.view.live import LiveView, Progress
 from openk2.view.report import write_report
@@ -134,6 +141,9 @@ def _tokenizer_texts(run: Run, config: DataConfig) -> Iterator[str]:
                 for call in message.get("tool_calls", ()):
                     yield call["function"]["name"]
                     yield call["function"]["arguments"]
+    if run.recipe.sft is not None:
+        for messages in _plain_dialogues(run.recipe, run.recipe.sft):
+            yield from (message.content for message in messages)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -204,41 +214,60 @@ def rl(run: Run) -> Done:
     assert config is not None
     model, chat = run.model_after("sft"), run.chat_format()
     prompts = PromptSource(
-        {family: tasks(family, run.recipe.worlds, "rl") for family in config.families},
+        {family: tasks(family, run.recipe.worlds, "rl", run.recipe.gym) for family in config.families},
         config.families,
-        num_prompts=config.prompts_per_step,
+        most_prompts=config.in_flight,
         rollouts_per_prompt=config.rollouts_per_prompt,
         seed=run.recipe.seed,
     )
     ptx = None
     if config.ptx_weight > 0:
         ptx = _dialogues(run, config.row_length, config.ptx_rows, seed=run.recipe.seed + 2)
-    with _live(run, "rl", config.steps) as view:
+    with _live(run, "rl", config.steps) as view, _cluster(config) as make_players:
         reinforce(
             run.folder / "rl",
             model,
             chat,
-            _engine_config(config.row_length, config.prompts_per_step * config.rollouts_per_prompt),
+            _engine_config(config.row_length, config.in_flight * config.rollouts_per_prompt),
             prompts,
-            partial(make_env, worlds=run.recipe.worlds),
+            partial(make_env, worlds=run.recipe.worlds, gym=run.recipe.gym),
             ptx,
             config,
             run.compute,
+            make_players=make_players,
             on_metrics=view.update,
             say=run.say,
         )
     return {"bits_per_byte": _bits_per_byte(run, model), "tokens_per_second": _speed(run, "rl")}
 
 
+@contextmanager
+def _cluster(config: RLConfig) -> Iterator[MakePlayers | None]:
+    """Who plays beside the trainer's own processes: actors on the Ray cluster there is, or on one for this stage alone."""
+    if config.rollout_workers is None:
+        yield None
+        return
+    with connected(config.rollout_workers):
+        yield partial(RayPlayers, config=ActorsConfig(config.rollout_workers))
+
+
 def _dialogues(run: Run, row_length: int, batch_rows: int, *, seed: int) -> DialogueStream:
     chat = run.chat_format()
     dialogues = read_dialogues(run.folder / "worlds" / "traces.jsonl", chat)
     assert run.recipe.sft is not None
-    for family, limit in run.recipe.sft.questions.items():
-        dialogues += [chat.encode(messages) for messages in demonstrations(run.recipe.worlds, family, limit)]
+    dialogues += [chat.encode(messages) for messages in _plain_dialogues(run.recipe, run.recipe.sft)]
     return DialogueStream(
         dialogues, row_length=row_length, batch_rows=batch_rows, pad_id=chat.tokenizer.pad_id, seed=seed
     )
+
+
+def _plain_dialogues(recipe: Recipe, config: SFTConfig) -> Iterator[list[Message]]:
+    """What SFT shows beside tool trajectories: questions with their answers, and comparisons with their verdicts."""
+    for family, limit in config.questions.items():
+        yield from demonstrations(recipe.worlds, family, limit, recipe.gym, config.flaw_rate)
+    compare = recipe.rl.critic.compare if recipe.rl and recipe.rl.critic else CriticConfig()
+    for pair in preference_pairs("train", config.critiques, recipe.seed):
+        yield from (critique(pair, compare, swapped=swapped) for swapped in (False, True))
 
 
 def _live(run: Run, stage: str, steps: int) -> LiveView:

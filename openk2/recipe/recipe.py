@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from openk2.data.config import DataConfig
 from openk2.eval.config import EvalConfig
 from openk2.gym import catalogue
+from openk2.gym.config import GymConfig
 from openk2.model.config import ModelConfig
 from openk2.recipe.check import check
 from openk2.recipe.files import read, write
@@ -48,6 +49,7 @@ class Recipe(BaseModel):
     tokenizer: TokenizerConfig = Field(description="The tokenizer, trained on the corpus.")
     model: ModelConfig = Field(description="The model's shape.")
     worlds: WorldsConfig = Field(default_factory=WorldsConfig, description="Apps, tasks and the teacher.")
+    gym: GymConfig = Field(default_factory=GymConfig, description="What of the gym is demonstrated.")
     pretrain: PretrainConfig = Field(description="Pre-training.")
     sft: SFTConfig | None = Field(default=None, description="Supervised fine-tuning; none: no such stage.")
     rl: RLConfig | None = Field(default=None, description="Reinforcement learning; none: no such stage.")
@@ -72,6 +74,9 @@ class Recipe(BaseModel):
         for key, named in (
             ("sft.questions", self.sft.questions if self.sft else {}),
             ("rl.families", self.rl.families if self.rl else {}),
+            ("rl.critic.families", self.rl.critic.families if self.rl and self.rl.critic else ()),
+            ("gym.undemonstrated", self.gym.undemonstrated),
+            ("gym.services", self.gym.services),
         ):
             if unknown := [family for family in named if family not in catalogue.NAMES]:
                 raise ValueError(f"{key}: there is no family {unknown[0]!r}, there are {', '.join(catalogue.NAMES)}")

@@ -1,4 +1,4 @@
-"""The runs of a study: as many at a time as there are cores, each kept once it is finished, so that a stopped study goes on."""
+"""The runs of a study: some at a time, each kept once it is finished, so that a stopped study goes on."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ def carry_out(
     kept: type[Kept],
     tell: Callable[[Result], str],
     say: Callable[[str], None],
+    at_once: int | None = None,
 ) -> list[Result]:
     """``run(arm, seed, num_steps)`` for every arm on every seed, each in a process; results are kept in ``folder``.
 
     A run that is there already, of the same length and settings, is not run again. ``run`` and the arms travel to the
-    processes, so they must pickle. ``tell`` sums a result up in some words.
+    processes, so they must pickle. ``tell`` sums a result up in some words. ``at_once`` is by default the number of cores.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [(arm, seed) for seed in range(num_seeds) for arm in arms]
@@ -60,7 +61,7 @@ def carry_out(
     if len(missing) < len(wanted):
         say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already ({folder})")
     began = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(at_once or os.cpu_count(), get_context("spawn")) as pool:
         # Ctrl-C is for the parent, which ends its children: they are born deaf to it.
         listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
         futures: dict[Future[Result], tuple[A, int]] = {

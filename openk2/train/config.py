@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from openk2.gym.critic.config import CriticConfig
+from openk2.llm.config import EndpointConfig
 from openk2.optim.config import OptimConfig, ScheduleConfig
 
 
@@ -40,20 +42,69 @@ class SFTConfig(SupervisedConfig):
     questions: dict[str, PositiveInt] = Field(
         default_factory=dict, description="single-turn questions shown with their answers, by family"
     )
+    flaw_rate: float = Field(default=0.0, ge=0, le=1, description="share of the letters shown that carry a known flaw")
+    critiques: int = Field(default=0, ge=0, description="preference pairs shown with their verdict, in both orders")
+
+
+class CriticTrainingConfig(BaseModel):
+    """The self-critique rubric reward, and what keeps the critic honest (K2 §3.2)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    families: tuple[str, ...] = Field(min_length=1, description="families whose replies are compared, not verified")
+    compare: CriticConfig = Field(default_factory=CriticConfig, description="how replies are compared")
+    endpoint: EndpointConfig | None = Field(default=None, description="another model as the judge; none: the policy")
+    groupwise: bool = Field(default=False, description="the endpoint ranks a whole group at once")
+    pairs_per_step: int = Field(
+        default=0, ge=0, description="pairs of verified rollouts that the critic learns from in a step; 0: it does not"
+    )
+    weight: PositiveFloat = Field(default=0.3, description="weight of the loss on their verdicts")
+    heldout_pairs: int = Field(default=56, ge=0, description="pairs with known flaws that measure the critic")
+    measure_every: PositiveInt = Field(default=5, description="steps between measurements")
 
 
 class RLConfig(StageConfig):
-    """Reinforcement learning with verifiable rewards (K2 §3.2)."""
+    """Reinforcement learning with rewards that are verified or judged (K2 §3.2)."""
 
-    prompts_per_step: PositiveInt = Field(description="prompts of one step")
-    rollouts_per_prompt: PositiveInt = Field(default=8, description="K, the size of a group")
     families: dict[str, PositiveFloat] = Field(description="task families and their share of the prompts")
+    prompts_per_step: PositiveInt = Field(description="prompts that a step learns from")
+    rollouts_per_prompt: PositiveInt = Field(default=8, description="K, the size of a group")
+    prompts_in_flight: PositiveInt | None = Field(
+        default=None,
+        description="prompts played at a time; beyond prompts_per_step, unfinished rollouts pause and go on in the next step",
+    )
+    max_staleness: int = Field(
+        default=4, ge=0, description="steps a rollout's oldest token may be behind; older are dropped"
+    )
+    importance_cap: PositiveFloat | None = Field(
+        default=None, description="largest importance weight of a stale or mismatched token; none: no weights"
+    )
+    router_replay: bool = Field(default=False, description="train through the experts that were chosen when sampling")
     objective: Literal["sequence", "token"] = Field(default="token", description="form of the K1.5 objective")
     tau: PositiveFloat = Field(default=0.1, description="τ, the pull towards the sampling policy")
     temperature: tuple[PositiveFloat, PositiveFloat] = Field(
         default=(1.0, 1.0), description="sampling, first and last step"
     )
-    max_tokens: PositiveInt = Field(default=192, description="tokens an episode may sample; beyond, cut and scored 0")
+    max_tokens: PositiveInt = Field(default=192, description="tokens an episode may sample; beyond, it is cut")
+    budgets: dict[str, PositiveInt] = Field(
+        default_factory=dict, description="the same by family, or by family/kind, where it differs"
+    )
+    truncation_penalty: float = Field(
+        default=0.0, ge=0, description="what an episode that a budget cut loses; it earns nothing"
+    )
     max_turns: PositiveInt = Field(default=6, description="assistant turns of an episode")
+    env_seconds: PositiveFloat = Field(default=60.0, description="limit of one answer of an environment")
     ptx_weight: float = Field(default=0.0, ge=0, description="weight of the language-model loss on SFT dialogues")
     ptx_rows: PositiveInt = Field(default=8, description="rows of SFT dialogues in that loss")
+    critic: CriticTrainingConfig | None = Field(
+        default=None, description="rewards by comparison; none: verified ones alone"
+    )
+    rollout_workers: PositiveInt | None = Field(
+        default=None, description="Ray actors that play in place of the trainer's own processes, on its cluster"
+    )
+    keep_rollouts: PositiveInt = Field(default=100, description="steps whose rollouts stay on the disk")
+
+    @property
+    def in_flight(self) -> int:
+        """Prompts played at a time."""
+        return max(self.prompts_in_flight or 0, self.prompts_per_step)

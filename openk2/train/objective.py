@@ -1,13 +1,14 @@
 """What training minimises: next-token cross-entropy, and K2's reinforcement objective (K2 §3.2).
 
 Every value is normalised by a count of the whole optimizer step that the caller passes in. So the values and gradients
-of micro-batches add up to those of one big batch, however the step is cut.
+of micro-batches add up to those of one big batch, however the step is cut. docs/objective.md derives the formulas.
 
 Shapes: B samples, T tokens of a sample, N selected tokens, C tokens of a chunk, D model width, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +29,16 @@ class PolicyLoss:
 
     ``loss`` carries gradients, the others do not. ``log_ratio`` is the mean over samples of the summed
     log π_θ(y) - log π_old(y); ``kl`` the mean over samples of the per-token estimate e^r - 1 - r of KL(π_old ‖ π_θ);
-    ``abs_advantage`` the mean of |A|.
+    ``abs_advantage`` the mean of |A|. ``importance`` is the mean over samples of the weight of their squared errors, 1
+    without a cap; ``capped`` the mean over samples of the share of their weights that the cap cut.
     """
 
     loss: Tensor
     log_ratio: Tensor
     kl: Tensor
     abs_advantage: Tensor
+    importance: Tensor
+    capped: Tensor
 
 
 def group_advantages(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
@@ -70,16 +74,24 @@ def sequence_loss(
     *,
     tau: float,
     num_samples: int,
+    importance_cap: float | None = None,
 ) -> PolicyLoss:
     """K1.5 as printed (K2 §3.2): Σ_i (A_i - τ Σ_t log-ratio_it)² / ``num_samples``.
 
     ``mask_BT`` marks the sampled tokens; what stands elsewhere does not matter. ``num_samples`` counts the whole step
-    (prompts x rollouts), not this micro-batch. At π_θ = π_old the gradient is 2τ times that of -A·log π(y): scale the
-    learning rate with τ in mind.
+    (prompts x rollouts), not this micro-batch. At π_θ = π_old the gradient is 2τ times that of -A·log π(y). Muon and
+    AdamW undo that factor; plain SGD, and a sum with another loss, do not.
+
+    ``importance_cap`` is for samples of older weights, or of an engine that computes otherwise: it weighs the square of
+    each sample by min(π_θ(y) / π_old(y), cap), a constant to the gradient. On policy that is 1, to the bit. A sampled
+    token whose log-probability is not finite makes the loss not finite, never quietly a number: drop its sample before.
+    Raises ValueError for a cap below 1 or not finite.
     """
     ratio_BT = _masked_log_ratio(logprobs_BT, old_logprobs_BT, mask_BT)
-    error_B = advantages_B - tau * ratio_BT.sum(1)
-    return _policy_loss(error_B.square(), ratio_BT, mask_BT, advantages_B, num_samples)
+    ratio_B = ratio_BT.sum(1)
+    error_B = advantages_B - tau * ratio_B
+    weight_B, cut_B = _importance(ratio_B, importance_cap)
+    return _policy_loss(weight_B * error_B.square(), weight_B, cut_B, ratio_BT, mask_BT, advantages_B, num_samples)
 
 
 def token_loss(
@@ -90,20 +102,37 @@ def token_loss(
     *,
     tau: float,
     num_samples: int,
+    importance_cap: float | None = None,
 ) -> PolicyLoss:
     """K1.5 token by token: Σ_i 1/|y_i| Σ_t (A_i - τ log-ratio_it)² / ``num_samples``.
 
     The log-ratio of a sequence walks with its length; that of a token does not, so long answers keep their weight.
-    Arguments as for ``sequence_loss``; a sample without sampled tokens counts as 0.
+    Arguments as for ``sequence_loss``, but each token has its own importance weight; a sample without sampled tokens
+    counts as 0.
     """
     ratio_BT = _masked_log_ratio(logprobs_BT, old_logprobs_BT, mask_BT)
-    squared_BT = (advantages_B[:, None] - tau * ratio_BT).square()
-    return _policy_loss(_token_mean(squared_BT, mask_BT), ratio_BT, mask_BT, advantages_B, num_samples)
+    error_BT = advantages_B[:, None] - tau * ratio_BT
+    weight_BT, cut_BT = _importance(ratio_BT, importance_cap)
+    loss_B, weight_B, cut_B = (
+        _token_mean(values_BT, mask_BT) for values_BT in (weight_BT * error_BT.square(), weight_BT, cut_BT)
+    )
+    return _policy_loss(loss_B, weight_B, cut_B, ratio_BT, mask_BT, advantages_B, num_samples)
 
 
 def _masked_log_ratio(logprobs_BT: Tensor, old_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
     dtype = torch.promote_types(logprobs_BT.dtype, torch.float32)
     return (logprobs_BT.to(dtype) - old_logprobs_BT.to(dtype)).masked_fill(~mask_BT.bool(), 0.0)
+
+
+def _importance(log_ratio: Tensor, cap: float | None) -> tuple[Tensor, Tensor]:
+    """Weights min(π_θ / π_old, ``cap``), and 1 where the cap cut; both without gradient, all 1 and 0 without a cap."""
+    if cap is None:
+        return torch.ones_like(log_ratio), torch.zeros_like(log_ratio)
+    if not 1 <= cap < math.inf:
+        raise ValueError(f"importance_cap must be a finite number of 1 or more, or None for no weights, got {cap}")
+    # What overflows is infinite, so cut; a NaN stays one.
+    ratio = log_ratio.detach().exp()
+    return ratio.clamp(max=cap), (ratio > cap).to(ratio.dtype)
 
 
 def _token_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -112,7 +141,13 @@ def _token_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def _policy_loss(
-    loss_B: Tensor, ratio_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor, num_samples: int
+    loss_B: Tensor,
+    weight_B: Tensor,
+    cut_B: Tensor,
+    ratio_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_B: Tensor,
+    num_samples: int,
 ) -> PolicyLoss:
     fixed_BT = ratio_BT.detach()
     return PolicyLoss(
@@ -120,6 +155,8 @@ def _policy_loss(
         log_ratio=fixed_BT.sum() / num_samples,
         kl=_token_mean(fixed_BT.expm1() - fixed_BT, mask_BT).sum() / num_samples,
         abs_advantage=advantages_B.detach().abs().sum() / num_samples,
+        importance=weight_B.sum() / num_samples,
+        capped=cut_B.sum() / num_samples,
     )
 
 
@@ -152,15 +189,22 @@ def token_logprobs(
     head_weight_VD: Tensor,
     targets_N: Tensor,
     *,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> Tensor:
     """Log p(target) under softmax(logits / temperature), [N], in fp32 or wider, with gradient.
 
-    ``temperature`` is the one the tokens were sampled with. Logits are made again on the way back, a chunk at a time.
-    Raises ValueError for a temperature that is not positive.
+    ``temperature`` is the one the tokens were sampled with, or [N], one for each token; it gets no gradient. Logits are
+    made again on the way back, a chunk at a time. Raises ValueError for a temperature that is not positive.
     """
-    if not temperature > 0:
+    if isinstance(temperature, Tensor):
+        if temperature.shape != targets_N.shape:
+            raise ValueError(f"temperature has shape {list(temperature.shape)}, the tokens {list(targets_N.shape)}")
+        if not (temperature > 0).all():
+            where = int((temperature > 0).logical_not().nonzero()[0])
+            raise ValueError(f"temperature must be positive, got {temperature[where]:g} for token {where}")
+        temperature = temperature.to(hidden_ND.device, _widened(hidden_ND[:0]).dtype)
+    elif not temperature > 0:
         raise ValueError(f"temperature must be positive to give log-probabilities, got {temperature}")
     logprobs_N: Tensor = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden_ND, head_weight_VD, targets_N, temperature, chunk_tokens
@@ -169,11 +213,12 @@ def token_logprobs(
 
 
 def plain_token_logprobs(
-    hidden_ND: Tensor, head_weight_VD: Tensor, targets_N: Tensor, *, temperature: float = 1.0
+    hidden_ND: Tensor, head_weight_VD: Tensor, targets_N: Tensor, *, temperature: float | Tensor = 1.0
 ) -> Tensor:
     """``token_logprobs`` in its plain form, with all logits at once: what the chunked form is tested against."""
-    logits_NV = F.linear(hidden_ND, head_weight_VD)
-    logprobs_NV = (_widened(logits_NV) / temperature).log_softmax(-1)
+    logits_NV = _widened(F.linear(hidden_ND, head_weight_VD))
+    scale = temperature[:, None] if isinstance(temperature, Tensor) else temperature
+    logprobs_NV = (logits_NV / scale).log_softmax(-1)
     return logprobs_NV.gather(1, targets_N[:, None]).squeeze(1)
 
 
@@ -190,9 +235,15 @@ def _chunks(num_tokens: int, chunk_tokens: int) -> Iterator[slice]:
     return (slice(start, start + chunk_tokens) for start in range(0, num_tokens, chunk_tokens))
 
 
-def _chunk_logprobs(hidden_CD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
+def _chunk_logprobs(hidden_CD: Tensor, weight_VD: Tensor, temperature: float | Tensor) -> Tensor:
     logits_CV = _widened(F.linear(hidden_CD, weight_VD))
+    if isinstance(temperature, Tensor):
+        return (logits_CV / temperature[:, None]).log_softmax(-1)
     return (logits_CV / temperature if temperature != 1.0 else logits_CV).log_softmax(-1)
+
+
+def _of_chunk(temperature: float | Tensor, chunk: slice) -> float | Tensor:
+    return temperature[chunk] if isinstance(temperature, Tensor) else temperature
 
 
 class _HeadGradients:
@@ -248,13 +299,18 @@ class _CrossEntropy(torch.autograd.Function):
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, temperature: float, chunk_tokens: int
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        temperature: float | Tensor,
+        chunk_tokens: int,
     ) -> Tensor:
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
         logprobs_N = _widened(hidden_ND.new_empty(len(hidden_ND)))
         for chunk in _chunks(len(hidden_ND), chunk_tokens):
-            logprobs_CV = _chunk_logprobs(hidden_ND[chunk], weight_VD, temperature)
+            logprobs_CV = _chunk_logprobs(hidden_ND[chunk], weight_VD, _of_chunk(temperature, chunk))
             logprobs_N[chunk] = logprobs_CV.gather(1, targets_N[chunk, None]).squeeze(1)
         return logprobs_N
 
@@ -265,6 +321,7 @@ class _TokenLogprobs(torch.autograd.Function):
         gradients = _HeadGradients(hidden_ND, weight_VD, ctx.needs_input_grad)
         for chunk in _chunks(len(hidden_ND), ctx.chunk_tokens):
             hidden_CD = hidden_ND[chunk]
-            logprobs_CV = _chunk_logprobs(hidden_CD, weight_VD, ctx.temperature)
-            gradients.add(chunk, hidden_CD, logprobs_CV, targets_N[chunk], grad_N[chunk] / ctx.temperature)
+            temperature = _of_chunk(ctx.temperature, chunk)
+            logprobs_CV = _chunk_logprobs(hidden_CD, weight_VD, temperature)
+            gradients.add(chunk, hidden_CD, logprobs_CV, targets_N[chunk], grad_N[chunk] / temperature)
         return *gradients.result(), None, None, None

@@ -1,4 +1,4 @@
-"""A model in as many processes as there are cores: they share out the micro-batches of a step, and the rollouts."""
+"""A model in as many processes as there are cores, or ranks: they share out the micro-batches of a step, and the rollouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Self, TypeVar, cast
 import torch
 
 from openk2.model.transformer import Transformer
-from openk2.train.twin import Loss, Told, Twin, run
+from openk2.train.ranks import led
+from openk2.train.twin import Loss, Question, Told, Twin, run
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -19,17 +20,29 @@ R = TypeVar("R")
 class Replicas:
     """A model and, on CPU, its twins in other processes; use as a context manager, or ``close`` it.
 
+    In a job of several ranks that this process leads, the copies on the other ranks take the place of twins, on any device.
     Threads that share every matrix product wait for each other thousands of times a step, and threads with a
     micro-batch each wait for Python's lock; processes meet once a step. Twins start when a step first has work for
     them: one thread, or one micro-batch, needs none.
     """
 
     def __init__(self, model: Transformer, threads: int | None = None) -> None:
-        """``threads``: CPU threads of all processes together; by default torch's own number."""
+        """``threads``: CPU threads of all processes on this machine together; by default torch's own number, or all ranks."""
         self.model = model
+        self._ranks = led() if threads is None else None
         on_cpu = next(model.parameters()).device.type == "cpu"
         self._threads = (threads or torch.get_num_threads()) if on_cpu else 1
         self._twins: list[Twin] = []
+
+    @property
+    def num_processes(self) -> int:
+        """How many can work side by side."""
+        return max(1, self._threads) if self._ranks is None else self._ranks.size
+
+    @property
+    def num_begun(self) -> int:
+        """How many have had work so far, or could have it without being started."""
+        return 1 + len(self._twins) if self._ranks is None else self._ranks.size
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +51,9 @@ class Replicas:
         self.close()
 
     def close(self) -> None:
-        """End the twins."""
+        """End the twins, or let the ranks forget the model."""
+        if self._ranks is not None:
+            self._ranks.take_back()
         with ExitStack() as stack:
             while self._twins:
                 stack.callback(self._twins.pop().close)
@@ -46,14 +61,10 @@ class Replicas:
     def accumulate(self, losses: Sequence[Loss]) -> tuple[float, dict[str, float]]:
         """Leave the summed gradient of ``losses`` in the model; return the summed loss and numbers.
 
-        Micro-batch i goes to process i modulo their number, so every sum has a fixed order. Those left over after
-        full rounds come one after the other, with all threads inside their operations.
+        Micro-batch i goes to process i modulo their number, so every sum has a fixed order.
         """
         self.model.zero_grad(set_to_none=True)
-        num_processes = min(self._threads, len(losses))
-        in_rounds = len(losses) - len(losses) % num_processes if num_processes > 1 else 0
-        told = self._side_by_side(num_processes, losses[:in_rounds]) if in_rounds else []
-        told += run(self.model, losses[in_rounds:])
+        told = self._in_rounds(losses) if self._ranks is None else self._ranks.accumulate(self.model, losses)
         metrics: dict[str, float] = {}
         for _, numbers in told:
             for key, value in numbers.items():
@@ -66,12 +77,10 @@ class Replicas:
         ``work`` travels between processes: a module's function with its arguments bound, no lambda. It gets the model
         with the weights as they are now, and returns a result an item.
         """
-        num_processes = max(1, min(self._threads, len(items)))
+        num_processes = max(1, min(self.num_processes, len(items)))
         shares = [items[number::num_processes] for number in range(num_processes)]
-        with self._together(num_processes) as (twins, threads):
-            for twin, share in zip(twins, shares[1:], strict=True):
-                twin.ask(functools.partial(_on_share, work, share), threads)
-            parts = [work(self.model, shares[0])] + [twin.answer() for twin in twins]
+        questions = [functools.partial(_on_share, work, share) for share in shares]
+        parts = self._ask(questions) if self._ranks is None else self._ranks.ask(self.model, questions)
         results: list[R | None] = [None] * len(items)
         for number, (share, part) in enumerate(zip(shares, parts, strict=True)):
             if len(part) != len(share):
@@ -84,6 +93,20 @@ class Replicas:
         self.model.zero_grad(set_to_none=True)
         for twin in self._twins:
             twin.sleep()
+
+    def _ask(self, questions: Sequence[Question[Sequence[R]]]) -> list[Sequence[R]]:
+        first, *others = questions
+        with self._together(len(questions)) as (twins, threads):
+            for twin, question in zip(twins, others, strict=True):
+                twin.ask(question, threads)
+            return [first(self.model)] + [twin.answer() for twin in twins]
+
+    def _in_rounds(self, losses: Sequence[Loss]) -> list[Told]:
+        """A micro-batch for each process, again and again; what is left over comes here, all threads inside its operations."""
+        num_processes = min(self._threads, len(losses))
+        in_rounds = len(losses) - len(losses) % num_processes if num_processes > 1 else 0
+        told = self._side_by_side(num_processes, losses[:in_rounds]) if in_rounds else []
+        return told + run(self.model, losses[in_rounds:])
 
     def _side_by_side(self, num_processes: int, losses: Sequence[Loss]) -> list[Told]:
         with self._together(num_processes) as (twins, threads):

@@ -21,6 +21,7 @@ from openk2.optim.qk_clip import ClipReport
 from openk2.text.packing import Rows
 from openk2.train.objective import cross_entropy
 from openk2.train.replicas import Replicas
+from openk2.train.timeline import Timeline
 from openk2.train.twin import Loss
 
 
@@ -81,17 +82,24 @@ class Compute:
         return (hidden.bfloat16(), weight.bfloat16()) if self.bf16 else (hidden, weight)
 
 
-def language_model_losses(batch: Batch, compute: Compute, *, micro_batch_rows: int, weight: float = 1.0) -> list[Loss]:
-    """Next-token loss of a batch, one function for each micro-batch; the mean is over the whole batch's targets."""
+def language_model_losses(
+    batch: Batch, compute: Compute, *, micro_batch_rows: int, weight: float = 1.0, name: str = "loss"
+) -> list[Loss]:
+    """Next-token loss of a batch, one function for each micro-batch; the mean is over the whole batch's targets.
+
+    ``name`` is what it is told as, before its ``weight``.
+    """
     num_targets = max(1, batch.num_targets)
     return [
-        functools.partial(_next_token_loss, part=part, compute=compute, num_targets=num_targets, weight=weight)
+        functools.partial(
+            _next_token_loss, part=part, compute=compute, num_targets=num_targets, weight=weight, name=name
+        )
         for part in batch.split(micro_batch_rows)
     ]
 
 
 def _next_token_loss(
-    model: Transformer, part: Batch, compute: Compute, num_targets: int, weight: float
+    model: Transformer, part: Batch, compute: Compute, num_targets: int, weight: float, name: str
 ) -> tuple[Tensor, Mapping[str, float]]:
     with compute.autocast():
         hidden_BTD = model.hidden(part.tokens_BT, positions=part.positions_BT, doc_ids=part.doc_ids_BT)
@@ -99,7 +107,7 @@ def _next_token_loss(
     hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
     assert model.lm_head is not None
     loss = cross_entropy(*compute.head(hidden_ND, model.lm_head.weight), targets_N, num_tokens=num_targets)
-    return loss * weight, {"loss": float(loss.detach())}
+    return loss * weight, {name: float(loss.detach())}
 
 
 def training_step(
@@ -109,20 +117,23 @@ def training_step(
     *,
     lr_factor: float,
     balance_rate: float,
+    timeline: Timeline | None = None,
 ) -> dict[str, float]:
-    """Run one optimizer step and tell what happened.
+    """Run one optimizer step and tell what happened; ``timeline`` notes how long its two halves take.
 
     ``losses`` are the micro-batches; their values and gradients add up. Raises NonFiniteLossError, before
     any weight moves, when the summed loss or the gradient norm is not finite.
     """
-    model = replicas.model.train()
-    total, metrics = replicas.accumulate(losses)
+    model, timeline = replicas.model.train(), timeline or Timeline()
+    with timeline.span("train"):
+        total, metrics = replicas.accumulate(losses)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     metrics["grad_norm"] = float(torch.nn.utils.get_total_norm(gradients))
     if not (math.isfinite(total) and math.isfinite(metrics["grad_norm"])):
         raise NonFiniteLossError(f"loss {total:g}, gradient norm {metrics['grad_norm']:g}")
     optimizer.scale_lr(lr_factor)
-    optimizer.step()
+    with timeline.span("update"):
+        optimizer.step()
     metrics["lr"] = optimizer.param_groups[0]["lr"]
     if optimizer.last_clip is not None:
         metrics |= _clip_metrics(model, optimizer.last_clip)

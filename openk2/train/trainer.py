@@ -18,6 +18,7 @@ from openk2.train.interrupt import Interrupt
 from openk2.train.metrics import MetricsLog
 from openk2.train.replicas import Replicas
 from openk2.train.step import NonFiniteLossError, training_step
+from openk2.train.timeline import Timeline, TimelineLog
 from openk2.train.twin import Loss
 
 
@@ -63,6 +64,7 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.timeline = Timeline()
         self._on_metrics, self._say = on_metrics, say
 
     @property
@@ -82,26 +84,35 @@ class Trainer:
             self._say(f"{self.name}: resuming after step {self.step} of {self.num_steps} ({found[-1]})")
         self.replicas = Replicas(self.model)
         self._log = MetricsLog(self.folder, from_step=self.step)
+        self._spans = TimelineLog(self.folder, from_step=self.step)
         self._interrupt = Interrupt(lambda: self._say(f"{self.name}: ending this step; Ctrl-C again stops at once"))
         self._interrupt.__enter__()
         self._since = time.perf_counter()
+        self.timeline = Timeline()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._interrupt.__exit__()
         self._log.close()
+        self._spans.close()
         self.replicas.close()
 
     def update(
         self, losses: Sequence[Loss], *, num_tokens: int, extra: Mapping[str, float] | None = None
     ) -> dict[str, float]:
         """Take one step on these micro-batches; log it; save when due. ``num_tokens`` went through the model."""
-        self._move_optimizer(next(self.model.parameters()).device)
+        with self.timeline.span("switch"):
+            self._move_optimizer(next(self.model.parameters()).device)
         self.tokens += num_tokens
         factor = learning_rate(self.config.schedule, tokens=self.tokens, progress=(self.step + 0.5) / self.num_steps)
         try:
             metrics = training_step(
-                self.replicas, self.optimizer, losses, lr_factor=factor, balance_rate=self.config.balance_rate
+                self.replicas,
+                self.optimizer,
+                losses,
+                lr_factor=factor,
+                balance_rate=self.config.balance_rate,
+                timeline=self.timeline,
             )
         except NonFiniteLossError as error:
             found = checkpoints(self.folder / "checkpoints")
@@ -120,12 +131,15 @@ class Trainer:
             "seconds": round(self.seconds, 3),
             **metrics,
             "tokens_per_second": num_tokens / elapsed,
+            "idle_share": self.timeline.idle_share(),
             **(extra or {}),
         }
         self._log.write(row)
+        self._spans.add(self.step, self.timeline.take())
         self._on_metrics(row)
         if self.step % self.config.checkpoint_every == 0 or self.finished or self._interrupt.asked:
-            self.save()
+            with self.timeline.span("save"):
+                self.save()
         if self._interrupt.asked:
             raise KeyboardInterrupt
         return row
@@ -135,8 +149,9 @@ class Trainer:
 
         The next ``update`` brings it back.
         """
-        self.replicas.sleep()
-        self._move_optimizer(torch.device("cpu"))
+        with self.timeline.span("switch"):
+            self.replicas.sleep()
+            self._move_optimizer(torch.device("cpu"))
 
     def _move_optimizer(self, device: torch.device) -> None:
         for state in self.optimizer.state.values():

@@ -48,6 +48,37 @@ def run(model: Transformer, losses: Sequence[Loss]) -> list[Told]:
     return told
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a model's layers count inside a step: loads of experts, largest logits of heads."""
+
+    loads: list[Tensor]
+    max_logits: list[Tensor]
+
+    @classmethod
+    def of(cls, model: Transformer) -> Counts:
+        """As they stand, on the host."""
+        loads = [router.load_E.cpu() for router in model.routers()]
+        return cls(loads, [attention.max_logits_H.cpu() for attention in model.attentions()])
+
+    def add_to(self, model: Transformer) -> None:
+        """Count them in."""
+        for router, load_E in zip(model.routers(), self.loads, strict=True):
+            router.load_E += load_E.to(router.load_E.device)
+        for attention, seen_H in zip(model.attentions(), self.max_logits, strict=True):
+            seen_H = seen_H.to(attention.max_logits_H.device)
+            torch.maximum(attention.max_logits_H, seen_H, out=attention.max_logits_H)
+
+
+def run_afresh(model: Transformer, training: bool, losses: Sequence[Loss]) -> list[Told]:
+    """Leave the gradients of these micro-batches alone in the model, and in its layers their counts."""
+    model.train(training).zero_grad(set_to_none=True)
+    for router in model.routers():
+        router.load_E.zero_()
+    forget(model.attentions())
+    return run(model, losses)
+
+
 class Twin:
     """The other process, as its parent sees it: ``begin``, then ``finish``."""
 
@@ -69,7 +100,7 @@ class Twin:
 
     def begin(self, losses: Sequence[Loss], threads: int) -> None:
         """Let it work on these with the weights as they are now."""
-        self._share_weights()
+        self._shareweights_of()
         self._tell(_Work(self._model.training, threads, losses))
 
     def finish(self) -> list[Told]:
@@ -80,15 +111,12 @@ class Twin:
         for parameter, gradient, has_grad in gradients:
             if has_grad:
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
-        for router, load_E in zip(self._model.routers(), result.loads, strict=True):
-            router.load_E += load_E
-        for attention, seen_H in zip(self._model.attentions(), result.max_logits, strict=True):
-            torch.maximum(attention.max_logits_H, seen_H, out=attention.max_logits_H)
+        result.counts.add_to(self._model)
         return result.told
 
     def ask(self, question: Question[Any], threads: int) -> None:
         """Let it answer with the weights as they are now; ``answer`` waits for that."""
-        self._share_weights()
+        self._shareweights_of()
         self._tell(_Ask(threads, question))
 
     def answer(self) -> Any:
@@ -115,8 +143,8 @@ class Twin:
         self._process.kill()
         self.close()
 
-    def _share_weights(self) -> None:
-        for place, tensor in zip(self._shared.weights, _weights(self._model), strict=True):
+    def _shareweights_of(self) -> None:
+        for place, tensor in zip(self._shared.weights, weights_of(self._model), strict=True):
             if place.dtype != tensor.dtype:
                 raise ValueError(f"the weights became {tensor.dtype}; the processes beside this one have {place.dtype}")
             place.copy_(tensor.detach())
@@ -154,8 +182,7 @@ class _Work:
 class _Result:
     told: list[Told]
     has_grad: list[bool]
-    loads: list[Tensor]
-    max_logits: list[Tensor]
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +209,7 @@ def serve(connection_fd: int, memory_fd: int) -> None:
     try:
         model: Transformer = _receive(connection)
         shared = _Shared(model, memory_fd, create=False)
-        for tensor, place in zip(_weights(model), shared.weights, strict=True):
+        for tensor, place in zip(weights_of(model), shared.weights, strict=True):
             tensor.data = place
         while True:
             work: _Work | _Ask = _receive(connection)
@@ -203,30 +230,21 @@ def serve(connection_fd: int, memory_fd: int) -> None:
 
 def _gradients(model: Transformer, shared: _Shared, work: _Work) -> _Result:
     torch.set_num_threads(work.threads)
-    model.train(work.training).zero_grad(set_to_none=True)
-    for router in model.routers():
-        router.load_E.zero_()
-    forget(model.attentions())
-    told = run(model, work.losses)
+    told = run_afresh(model, work.training, work.losses)
     gradients = [parameter.grad for parameter in model.parameters()]
     for place, gradient in zip(shared.gradients, gradients, strict=True):
         if gradient is not None:
             place.copy_(gradient)
     has_grad = [gradient is not None for gradient in gradients]
     model.zero_grad(set_to_none=True)  # the parent has them now, and rollouts may want the room
-    return _Result(
-        told,
-        has_grad,
-        [router.load_E for router in model.routers()],
-        [attention.max_logits_H for attention in model.attentions()],
-    )
+    return _Result(told, has_grad, Counts.of(model))
 
 
 class _Shared:
     """A place for every weight and one for every gradient, the same in both processes."""
 
     def __init__(self, model: Transformer, memory_fd: int, *, create: bool) -> None:
-        weights = _weights(model)
+        weights = weights_of(model)
         like = [*weights, *model.parameters()]
         ends = list(accumulate(-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in like))
         if create:
@@ -264,6 +282,6 @@ def _memory_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _weights(model: Transformer) -> list[Tensor]:
+def weights_of(model: Transformer) -> list[Tensor]:
     """What a checkpoint holds: parameters and router biases. Other buffers count inside a step."""
     return list(model.state_dict(keep_vars=True).values())

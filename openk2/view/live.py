@@ -35,6 +35,8 @@ FIGURES: tuple[tuple[str, str, str], ...] = (
     ("expert_load", "expert load", ".2f"),
     ("response_tokens", "response tokens", ".0f"),
     ("kl", "kl", ".4f"),
+    ("critic_accuracy", "critic accuracy", ".3f"),
+    ("idle_share", "idle", ".1%"),
 )
 """Metric, its label, its format: shown in this order where a stage has them."""
 

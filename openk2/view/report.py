@@ -6,34 +6,19 @@ nothing, runs no script, and escapes every text, since a trajectory may contain 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from openk2.jobs.atomic import write_text
-from openk2.schema import JSON, Message, ToolCall, Trace
-from openk2.view.chart import Series, line_chart, number
+from openk2.schema import JSON
+from openk2.view.chart import Chart, Series, line_chart, number
 from openk2.view.choose import Example, choose
-from openk2.view.json_text import pretty_json
+from openk2.view.conversation import MAX_TEXT, conversation
+from openk2.view.rl import figures
+from openk2.view.rl import panels as rl_panels
+from openk2.view.rl.read import Learning
 from openk2.view.run import EVALUATED, SETS, TRAINING, Run, read_run
-
-MAX_TEXT = 4000
-"""Characters of one message that a page shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One metric as a chart: whether it is noisy, and whether its axis begins at zero.
-
-    A metric that ends in a slash is a family: each of its members is a line.
-    """
-
-    label: str
-    metric: str
-    noisy: bool = False
-    from_zero: bool = False
-
 
 CHARTS = (
     Chart("Loss", "loss", noisy=True),
@@ -57,6 +42,8 @@ PANELS = (
     ("Reinforcement learning", ("rl",)),
 )
 """Curve panels and the stages drawn into each."""
+RL_TRACES = 4
+"""Traces shown of reinforcement learning: so many of the worst, and of the best."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -65,6 +52,8 @@ def write_report(run_dir: Path) -> Path:
     Parts a run has not reached do not appear. Raises ValueError when ``run_dir`` is no run folder.
     """
     run = read_run(run_dir)
+    learning = _learning(run_dir)
+    panels = PANELS[:-1] if learning else PANELS  # what has a part of its own is not shown twice
     jinja = Environment(
         loader=PackageLoader("openk2.view", "."),
         autoescape=True,
@@ -85,7 +74,8 @@ def write_report(run_dir: Path) -> Path:
         comparisons=run.summary.get("comparisons", {}),
         avg_at_k=run.summary.get("avg_at_k", {}),
         by_kind=_by_kind(run.summary.get("by_kind", {})),
-        panels=[panel for title, names in PANELS if (panel := _panel(title, names, run.metrics))["charts"]],
+        rl=learning,
+        panels=[panel for title, names in panels if (panel := _panel(title, names, run.metrics))["charts"]],
         funnel=run.funnel,
         examples=[_example(example) for example in choose(run.episodes)],
     )
@@ -173,6 +163,25 @@ def _stage_times(summary: JSON) -> list[JSON]:
     ]
 
 
+def _learning(run_dir: Path) -> JSON | None:
+    """Reinforcement learning from inside; None where the run told no more than a few metrics of it."""
+    learning = Learning(run_dir)
+    learning.poll()
+    if not learning.has_insides:
+        return None
+    return {
+        "newest": figures.newest(learning.metrics),
+        "families": rl_panels.family_panels(learning.metrics),
+        "time": rl_panels.time_panel(learning.time_line),
+        "course": rl_panels.course_panels(learning.metrics),
+        "counters": figures.counters(learning.metrics),
+        "traces": [
+            {**rl_panels.story(rollout, learning.rollouts.trace(rollout), MAX_TEXT), "stage": f"Step {rollout.step}"}
+            for rollout in rl_panels.examples(learning.rollouts, RL_TRACES)
+        ],
+    }
+
+
 def _by_kind(section: JSON) -> JSON:
     """{set: {kind: {stage: rate}}}: a row for each kind."""
     out: JSON = {}
@@ -195,7 +204,7 @@ def _panel(title: str, names: tuple[str, ...], metrics: dict[str, list[JSON]]) -
             for metric in _members(chart.metric, metrics[stage])
             if (line := [(s["step"], s[metric]) for s in metrics[stage] if s.get(metric) is not None])
         ]
-        svg = line_chart(series, label=f"{title}: {chart.label}", smooth=chart.noisy, from_zero=chart.from_zero)
+        svg = line_chart(series, label=f"{title}: {chart.label}", smooth=chart.noisy, includes=chart.includes)
         if svg:
             last = number(float(f"{series[0].points[-1][1]:.3g}"))
             heads = metrics[stages[0]][-1].get("num_heads")
@@ -220,33 +229,5 @@ def _example(example: Example) -> JSON:
         "verdict": example.verdict,
         "passed": example.episodes[-1].passed,
         "question": question,
-        "episodes": [{"stage": EVALUATED[episode.stage], **_conversation(trace)} for episode, trace in traces],
+        "episodes": [{"stage": EVALUATED[episode.stage], **conversation(trace, MAX_TEXT)} for episode, trace in traces],
     }
-
-
-def _conversation(trace: Trace) -> JSON:
-    """A trace as turns, with its verdict."""
-    return {
-        "system": [clip(message.content) for message in trace.messages if message.role == "system"],
-        "tools": [tool.to_json()["function"] for tool in trace.tools],
-        "turns": [_turn(message) for message in trace.messages if message.role != "system"],
-        "score": trace.score.total if trace.score else None,
-        "parts": trace.score.parts if trace.score else {},
-        "stop_reason": trace.stop_reason or "none",
-        "error": trace.info.get("error"),
-        "num_sampled": trace.num_sampled,
-    }
-
-
-def _turn(message: Message) -> JSON:
-    content = pretty_json(message.content) if message.role == "tool" else message.content
-    return {"role": message.role, "content": clip(content), "calls": [_call(call) for call in message.tool_calls]}
-
-
-def _call(call: ToolCall) -> JSON:
-    return {"name": call.name, "arguments": clip(pretty_json(call.arguments)), "error": call.error}
-
-
-def clip(text: str) -> str:
-    """The first ``MAX_TEXT`` characters, saying how many are left out."""
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT} more characters"

@@ -67,6 +67,12 @@ def _code(row: JSON) -> bool:
     return row["right"] != bool(wrongly_judged([row]))
 
 
+def _writing(row: JSON) -> bool:
+    from tests.gym.test_writing import accepts
+
+    return accepts(row)
+
+
 SAYS: dict[str, Callable[[JSON], bool]] = {
     "math": _math,
     "logic": _logic,
@@ -77,6 +83,7 @@ SAYS: dict[str, Callable[[JSON], bool]] = {
     "faithfulness": _faithfulness,
     "code": _code,
     "safety": _safety,
+    "writing": _writing,
 }
 
 

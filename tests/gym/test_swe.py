@@ -219,7 +219,7 @@ def test_an_episode_goes_on_from_its_snapshot() -> None:
             return Scripted(FAMILY.gold, sizes(), Random(0))
 
         first = Episode(model(), SweEnv(), sizes(), 0, Sampling(), Budget())
-        first._observe(await first.env.reset(sizes(), 0))
+        await first.begin()
         await first.turn()
         paused = json.loads(json.dumps(first.pause()))
         silent = Scripted(lambda *given: [], sizes(), Random(0))

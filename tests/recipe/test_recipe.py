@@ -17,7 +17,7 @@ def load(name: str) -> Recipe:
 
 
 def test_which_recipes_there_are():
-    assert ALL == ["deepseek-v3", "kimi-k2", "micro", "moonlight-16b", "nano", "study-synthesis"]
+    assert ALL == ["deepseek-v3", "kimi-k2", "micro", "moonlight-16b", "nano", "rl", "study-rl", "study-synthesis"]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from openk2 import cli
 from openk2.studies import stability
@@ -27,13 +26,6 @@ PROVENANCE = {"commit": "abc", "machine": "here", "torch": "2", "date": "today",
 
 def arm(name: str) -> Arm:
     return next(arm for arm in ARMS if arm.name == name)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> object:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", ["MuonClip", "AdamW + QK-Clip", "MuonClip, whole layers clipped", "dense MHA, Muon"])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from openk2 import cli, pipeline
 from openk2.gym.families import tasks
@@ -43,13 +41,6 @@ WORLDS = WorldsConfig()
 def arm(name: str) -> Arm:
     """Of the study, with few trajectories."""
     return replace(next(arm for arm in ARMS if arm.name == name), trajectories=80)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from openk2.agent import Budget
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
-from openk2.schema import Message, Observation, Sampling, Score, Task, Trace
+from openk2.schema import Message, Observation, Score, Task, Trace
 from openk2.text.chat import ChatFormat
 from openk2.text.config import TokenizerConfig
 from openk2.text.tokenizer import Tokenizer
-from openk2.train.rollout import roll_out
+from openk2.train.rl.rollout import Group, Order, Player, Playing
 
 VOCAB = 320
 WANTED = range(100, 140)
@@ -24,12 +23,15 @@ STOPS = frozenset(range(VOCAB // 2, VOCAB))
 
 
 class BeginEnv:
-    """Two turns; the reward is the share of them that begin with a wanted token."""
+    """Two turns; the reward is the share of them that begin with a wanted token. Resumed by its snapshot."""
 
-    resumable: Literal["snapshot", "replay", "none"] = "none"
+    resumable: Literal["snapshot", "replay", "none"] = "snapshot"
+
+    def __init__(self) -> None:
+        self._turns = 0
 
     def tasks(self, split: str) -> Sequence[Task]:
-        return [Task(f"{split}-{i}", "begin", f"kind-{i % 2}", split, {"question": f"say {i}"}) for i in range(4)]
+        return [Task(f"{split}-{i}", "begin", f"kind-{i % 2}", split, {"question": f"say {i}"}) for i in range(16)]
 
     async def reset(self, task: Task, seed: int) -> Observation:
         self._turns = 0
@@ -40,17 +42,26 @@ class BeginEnv:
         return Observation([Message("user", "again")] if self._turns < 2 else [], [], terminated=self._turns == 2)
 
     async def score(self, trace: Trace) -> Score:
-        answers = [segment.token_ids for segment in trace.segments if segment.source == "sampled"]
-        return Score(sum(answer[0] in WANTED for answer in answers) / 2)
+        return Score(wanted_share(trace))
 
     async def close(self) -> None:
         return None
 
     def snapshot(self) -> bytes:
-        raise NotImplementedError
+        return bytes([self._turns])
 
     def restore(self, state: bytes) -> None:
-        raise NotImplementedError
+        (self._turns,) = state
+
+
+def wanted_share(trace: Trace) -> float:
+    """How many of the two answers begin with a wanted token."""
+    begins, before = 0, ""
+    for segment in trace.segments:
+        if segment.source == "sampled" != before:
+            begins += segment.token_ids[0] in WANTED
+        before = segment.source
+    return begins / 2
 
 
 def begin_env(_: str) -> BeginEnv:
@@ -73,19 +84,29 @@ def make_agent(chat: ChatFormat, seed: int = 0) -> tuple[Transformer, Engine]:
     return model, Engine(model, chat, EngineConfig(max_rows=64, max_context=64), stop_ids=STOPS)
 
 
-def play(
-    engine: Engine, chat: ChatFormat, *, rollouts: int = 4, seed: int = 0, temperature: float = 1.0, max_tokens: int = 6
-) -> list[list[Trace]]:
-    """Groups of rollouts of the four prompts."""
-    return asyncio.run(
-        roll_out(
-            engine,
-            lambda _: BeginEnv(),
-            BeginEnv().tasks("train"),
-            rollouts_per_prompt=rollouts,
-            seed=seed,
-            sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
-            budget=Budget(turns=4, tokens=2 * max_tokens, context=64),
-            chat=chat,
-        )
-    )
+def make_playing(chat: ChatFormat, folder: Path, **changes: Any) -> Playing:
+    settings: dict[str, Any] = {
+        "chat": chat, "engine": EngineConfig(max_rows=64, max_context=64), "make_env": begin_env, "folder": folder,
+        "rollouts_per_prompt": 4, "max_turns": 4, "max_tokens": 12, "context": 64, "stop_ids": STOPS,
+    }  # fmt: skip
+    return Playing(**(settings | changes))
+
+
+def make_order(playing: Playing, groups: Sequence[Group], **changes: Any) -> Order:
+    settings: dict[str, Any] = {
+        "playing": playing, "process": 0, "weight_version": 0, "oldest_version": 0, "temperature": 1.0,
+        "groups": groups, "quota": len(groups),
+    }  # fmt: skip
+    return Order(**(settings | changes))
+
+
+def make_groups(count: int = 4, *, seed: int = 0, first: int = 0) -> list[Group]:
+    return [Group(first + i, task, 1000 * seed + i) for i, task in enumerate(BeginEnv().tasks("train")[:count])]
+
+
+def play_groups(model: Transformer, playing: Playing, *, seed: int = 0, temperature: float = 1.0) -> list[list[Trace]]:
+    """Groups of rollouts of four prompts, played to the end."""
+    player = Player(model, playing)
+    played = player.play(make_order(playing, make_groups(seed=seed), temperature=temperature))
+    player.close()
+    return [[trace for _, trace in sorted(group.finished.items())] for group in played.finished]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import fields
 
 import pytest
 import torch
@@ -115,15 +117,20 @@ def test_on_policy_gradient_is_two_tau_times_the_policy_gradient(form: Form) -> 
     assert policy_gradient.abs().max() > 0
 
 
-@settings(max_examples=20)
-@given(seed=st.integers(0, 10_000), cut=st.integers(1, 7), form=st.sampled_from([sequence_loss, token_loss]))
-def test_micro_batches_add_up_to_the_full_batch(seed: int, cut: int, form: Form) -> None:
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    cut=st.integers(1, 7),
+    form=st.sampled_from([sequence_loss, token_loss]),
+    cap=st.sampled_from([None, 1.0, 2.5]),
+)
+def test_micro_batches_add_up_to_the_full_batch(seed: int, cut: int, form: Form, cap: float | None) -> None:
     data = batch(seed)
     advantages = group_advantages(data["rewards"], data["groups"])
 
     def run(rows: slice, logprobs: Tensor) -> PolicyLoss:
         parts = (logprobs[rows], data["old"][rows], data["mask"][rows], advantages[rows])
-        result = form(*parts, tau=TAU, num_samples=len(advantages))
+        result = form(*parts, tau=TAU, num_samples=len(advantages), importance_cap=cap)
         result.loss.backward()
         return result
 
@@ -131,9 +138,9 @@ def test_micro_batches_add_up_to_the_full_batch(seed: int, cut: int, form: Form)
     full = run(slice(None), whole)
     halves = [run(rows, cut_up) for rows in (slice(0, cut), slice(cut, None))]
     torch.testing.assert_close(whole.grad, cut_up.grad, rtol=1e-12, atol=1e-15)
-    for name in ("loss", "log_ratio", "kl", "abs_advantage"):
-        total = sum(getattr(half, name).detach() for half in halves)
-        torch.testing.assert_close(total, getattr(full, name).detach(), rtol=1e-12, atol=1e-15)
+    for field in fields(PolicyLoss):
+        total = sum(getattr(half, field.name).detach() for half in halves)
+        torch.testing.assert_close(total, getattr(full, field.name).detach(), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("form", [sequence_loss, token_loss])
@@ -159,6 +166,93 @@ def test_diagnostics() -> None:
     assert result.kl.item() == pytest.approx(((up + down) / 2).item())
     same = token_loss(old, old, mask, torch.zeros(2), tau=TAU, num_samples=2)
     assert (same.kl.item(), same.log_ratio.item(), same.loss.item()) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("form", [sequence_loss, token_loss])
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000), cap=st.floats(1.0, 1e6))
+def test_on_policy_the_importance_weight_changes_not_a_bit(form: Form, seed: int, cap: float) -> None:
+    data = batch(seed)
+    advantages = group_advantages(data["rewards"], data["groups"]).float()
+    old = data["logprobs"].float()
+    results, grads = [], []
+    for importance_cap in (None, cap):
+        logprobs = old.clone().requires_grad_()
+        result = form(
+            logprobs, old, data["mask"], advantages, tau=TAU, num_samples=len(old), importance_cap=importance_cap
+        )
+        result.loss.backward()
+        results.append([getattr(result, field.name).detach() for field in fields(PolicyLoss)])
+        grads.append(logprobs.grad)
+    assert torch.equal(torch.stack(results[0]), torch.stack(results[1]))
+    assert torch.equal(grads[0], grads[1])
+    assert (results[1][-2].item(), results[1][-1].item()) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("form", "weights"),
+    # Log-ratios: ln 2 and ln 2; ln 8; -ln 4 and nothing. A sample at a time: 4, 8, 1/4.
+    [(sequence_loss, [3.0, 3.0, 0.25]), (token_loss, [2.0, 3.0, 0.25])],
+)
+def test_importance_weighs_squared_errors_and_is_told(form: Form, weights: list[float]) -> None:
+    ratio = torch.tensor([[2.0, 2.0], [8.0, 99.0], [0.25, 99.0]], dtype=torch.float64).log()
+    mask = torch.tensor([[True, True], [True, False], [True, False]])
+    advantages = torch.tensor([1.0, 0.5, -0.5], dtype=torch.float64)
+
+    def run(rows: slice, cap: float | None) -> PolicyLoss:
+        zeros = torch.zeros_like(ratio[rows])
+        return form(ratio[rows], zeros, mask[rows], advantages[rows], tau=TAU, num_samples=3, importance_cap=cap)
+
+    plain = [run(slice(i, i + 1), None).loss.item() for i in range(3)]
+    result = run(slice(None), 3.0)
+    assert result.loss.item() == pytest.approx(sum(w * loss for w, loss in zip(weights, plain, strict=True)))
+    assert result.importance.item() == pytest.approx(sum(weights) / 3)
+    assert result.capped.item() == pytest.approx(weights.count(3.0) / 3)
+
+
+@pytest.mark.parametrize("form", [sequence_loss, token_loss])
+def test_a_ratio_too_large_for_a_float_is_cut(form: Form) -> None:
+    logprobs = torch.zeros(1, 1, requires_grad=True)
+    result = form(
+        logprobs,
+        torch.full((1, 1), -1e4),
+        torch.ones(1, 1),
+        torch.tensor([0.5]),
+        tau=TAU,
+        num_samples=1,
+        importance_cap=2.0,
+    )
+    result.loss.backward()
+    assert logprobs.grad is not None
+    assert result.loss.item() == pytest.approx(2 * (0.5 - TAU * 1e4) ** 2)
+    assert logprobs.grad.item() == pytest.approx(-4 * TAU * (0.5 - TAU * 1e4))
+    assert (result.importance.item(), result.capped.item()) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("form", [sequence_loss, token_loss])
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("which", ["logprobs", "old"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_log_probability_that_is_no_number_shows_in_the_loss(
+    form: Form, cap: float | None, which: str, bad: float
+) -> None:
+    data = batch(seed=4)
+    data[which] = data[which].clone()
+    data[which][2, 0] = bad
+    logprobs = data["logprobs"].requires_grad_()
+    result = form(logprobs, data["old"], data["mask"], torch.ones(8), tau=TAU, num_samples=8, importance_cap=cap)
+    assert not result.loss.isfinite()
+    result.loss.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad[[0, 1, 3, 4, 5, 6, 7]].isfinite().all()
+
+
+@pytest.mark.parametrize("cap", [0.5, 0.0, math.inf, math.nan])
+def test_an_importance_cap_below_one_or_endless_is_refused(cap: float) -> None:
+    values = torch.zeros(1, 1)
+    for form in (sequence_loss, token_loss):
+        with pytest.raises(ValueError, match="importance_cap must be a finite number of 1 or more"):
+            form(values, values, values == 0, torch.zeros(1), tau=TAU, num_samples=1, importance_cap=cap)
 
 
 def test_a_sample_without_tokens_is_harmless() -> None:
@@ -215,10 +309,13 @@ def gradients(function: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, weig
     seed=st.integers(0, 1000),
     num_tokens=st.integers(1, 20),
     chunk=st.integers(1, 25),
-    temperature=st.sampled_from([0.6, 1.0, 1.7]),
+    temperature=st.sampled_from([0.6, 1.0, 1.7, "one a token"]),
 )
-def test_chunked_forms_equal_their_plain_twins(seed: int, num_tokens: int, chunk: int, temperature: float) -> None:
+def test_chunked_forms_equal_their_plain_twins(
+    seed: int, num_tokens: int, chunk: int, temperature: float | str
+) -> None:
     hidden, weight, targets = head_batch(seed, num_tokens, torch.float64)
+    scale = torch.linspace(0.5, 2, num_tokens).double() if isinstance(temperature, str) else temperature
     upstream = torch.linspace(-1, 2, num_tokens, dtype=torch.float64)
     pairs = [
         (
@@ -226,8 +323,8 @@ def test_chunked_forms_equal_their_plain_twins(seed: int, num_tokens: int, chunk
             lambda h, w: plain_cross_entropy(h, w, targets, num_tokens=37) * 3,
         ),
         (
-            lambda h, w: token_logprobs(h, w, targets, temperature=temperature, chunk_tokens=chunk) @ upstream,
-            lambda h, w: plain_token_logprobs(h, w, targets, temperature=temperature) @ upstream,
+            lambda h, w: token_logprobs(h, w, targets, temperature=scale, chunk_tokens=chunk) @ upstream,
+            lambda h, w: plain_token_logprobs(h, w, targets, temperature=scale) @ upstream,
         ),
     ]
     for chunked, plain in pairs:
@@ -239,7 +336,23 @@ def test_likelihood_gradients_agree_with_finite_differences() -> None:
     hidden, weight, targets = head_batch(0, 4, torch.float64)
     inputs = (hidden.requires_grad_(), weight.requires_grad_())
     assert torch.autograd.gradcheck(lambda h, w: cross_entropy(h, w, targets, num_tokens=9, chunk_tokens=3), inputs)
-    assert torch.autograd.gradcheck(lambda h, w: token_logprobs(h, w, targets, temperature=0.7, chunk_tokens=3), inputs)
+    for scale in (0.7, torch.tensor([0.7, 1.0, 0.3, 2.0])):
+        assert torch.autograd.gradcheck(
+            lambda h, w, scale=scale: token_logprobs(h, w, targets, temperature=scale, chunk_tokens=3), inputs
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_temperature_for_each_token_is_that_of_each_alone(dtype: torch.dtype) -> None:
+    hidden, weight, targets = head_batch(8, 9, dtype)
+    temperatures = [0.6, 1.0, 1.7]
+    each = torch.tensor(temperatures * 3, dtype=torch.float64)
+    found = token_logprobs(hidden, weight, targets, temperature=each, chunk_tokens=4)
+    assert found.dtype == torch.float32
+    for which, temperature in enumerate(temperatures):
+        expected = token_logprobs(hidden, weight, targets, temperature=temperature, chunk_tokens=4)
+        torch.testing.assert_close(found[which::3], expected[which::3], rtol=1e-6, atol=1e-6)
+    assert (found[::3] - token_logprobs(hidden, weight, targets)[::3]).abs().max() > 0.1
 
 
 def test_accumulated_cross_entropy_equals_one_big_batch() -> None:
@@ -315,3 +428,12 @@ def test_a_temperature_must_be_positive(temperature: float) -> None:
     hidden, weight, targets = head_batch(7, 2, torch.float32)
     with pytest.raises(ValueError, match="temperature must be positive"):
         token_logprobs(hidden, weight, targets, temperature=temperature)
+
+
+def test_temperatures_must_be_positive_and_one_a_token() -> None:
+    hidden, weight, targets = head_batch(7, 3, torch.float32)
+    for bad in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match=rf"temperature must be positive, got {bad:g} for token 1"):
+            token_logprobs(hidden, weight, targets, temperature=torch.tensor([1.0, bad, 1.0]))
+    with pytest.raises(ValueError, match=r"temperature has shape \[2\], the tokens \[3\]"):
+        token_logprobs(hidden, weight, targets, temperature=torch.ones(2))

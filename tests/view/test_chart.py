@@ -28,7 +28,7 @@ def test_ticks_enclose_the_range_in_round_steps(a: float, b: float, count: int) 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(finite, st.floats(-1e6, 1e6)), min_size=1, max_size=700), st.booleans(), st.booleans())
 def test_every_point_lies_inside(points: list[tuple[float, float]], smooth: bool, from_zero: bool) -> None:
-    svg = line_chart([Series("a", points, "stage-rl")], label="a", smooth=smooth, from_zero=from_zero)
+    svg = line_chart([Series("a", points, "stage-rl")], label="a", smooth=smooth, includes=(0.0,) if from_zero else ())
     root = ET.fromstring(str(svg))
     for line in root.findall("polyline"):
         places = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
@@ -58,7 +58,7 @@ def test_what_is_not_finite_is_left_out() -> None:
 
 def test_the_axis_begins_at_zero_when_asked() -> None:
     series = [Series("a", [(0, 96.0), (1, 97.0)], "c")]
-    assert ">0<" in line_chart(series, label="a", from_zero=True).split('text-anchor="middle"')[0]
+    assert ">0<" in line_chart(series, label="a", includes=(0.0,)).split('text-anchor="middle"')[0]
     assert ">0<" not in line_chart(series, label="a").split('text-anchor="middle"')[0]
 
 
@@ -69,3 +69,14 @@ def test_labels_are_escaped() -> None:
 def test_numbers_are_short() -> None:
     values = (0, 0.02, 1.5, 9_000, 12_000, 3_400_000, 2e-5, -0.25)
     assert [number(v) for v in values] == ["0", "0.02", "1.5", "9000", "12k", "3.4M", "2e-5", "-0.25"]
+
+
+def test_a_band_lies_around_its_line_and_within_the_frame() -> None:
+    points, band = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)], [(0.0, math.nan, math.nan), (1.0, -4.0, 5.0), (2.0, 2.5, 3.5)]
+    root = ET.fromstring(str(line_chart([Series("a", points, "c", band)], label="a")))
+    edge = [tuple(map(float, pair.split(","))) for pair in root.find("polygon").attrib["points"].split()]
+    line = [tuple(map(float, pair.split(","))) for pair in root.find("polyline").attrib["points"].split()]
+    assert [x for x, _ in edge] == [line[1][0], line[2][0], line[2][0], line[1][0]]
+    (_, low), (_, low_end), (_, high_end), (_, high) = edge
+    assert 0 <= high < line[1][1] < low <= HEIGHT
+    assert high_end < line[2][1] < low_end

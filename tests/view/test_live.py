@@ -33,6 +33,13 @@ def follow(terminal: bool, steps: int, seconds_per_step: float, **options: float
     return out.getvalue()
 
 
+def test_reinforcement_learning_shows_its_critic_and_its_idle_time() -> None:
+    out = io.StringIO()
+    with LiveView("rl", console=Console(file=out, width=100), clock=Clock()) as view:
+        view.update({"step": 3, "reward": 0.5, "critic_accuracy": 0.8125, "idle_share": 0.064})
+    assert out.getvalue() == "rl  step 3  reward 0.500  critic accuracy 0.812  idle 6.4%\n"
+
+
 def test_plain_lines_where_nobody_watches() -> None:
     lines = follow(False, steps=100, seconds_per_step=0.5, num_steps=100).splitlines()
     assert 5 <= len(lines) <= 7  # 50 seconds, a line every ten, and the last step

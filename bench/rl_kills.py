@@ -1,0 +1,164 @@
+"""A run of reinforcement learning killed at random moments, beside one left alone: what is lost, what comes twice.
+
+Both begin from the same SFT model. Every finished rollout on the disk at a kill is looked for again at the end: in the batch of a step,
+once, or among what stands still. Metrics of the last steps are compared.
+
+    python -m bench.rl_kills runs/rl --kills 20 --steps 300 --out results/rl-kills.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from openk2.jobs import jsonl
+from openk2.jobs.provenance import provenance
+from openk2.stats import mean_interval
+from openk2.train.metrics import read_metrics
+
+COMPARED = 40  # last steps whose metrics are compared
+FIGURES = ("reward", "pass_rate", "response_tokens", "loss", "kl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run whose SFT is done; it is copied")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/rl.toml"))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--folder", type=Path, default=Path("runs/rl-kills"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("results/rl-kills.json"))
+    args = parser.parse_args()
+    whole, killed = (prepared(args.run, args.folder / name) for name in ("whole", "killed"))
+    began = time.monotonic()
+    process = start(args.recipe, whole, args.steps)
+    if process.wait() != 0:
+        sys.exit("the run that is left alone failed")
+    seconds = time.monotonic() - began
+    found = kill_again_and_again(args, killed, seconds)
+    result = {**provenance(), "steps": args.steps, "seconds_undisturbed": round(seconds, 1), **found}
+    result["last_steps"] = {name: compare(whole, killed, name) for name in FIGURES}
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    args.out.with_suffix(".md").write_text(table(result))
+    print(table(result))
+
+
+def prepared(run: Path, to: Path) -> Path:
+    """A copy of the run up to its SFT."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns("rl", "sft_control", "eval"))
+    return to
+
+
+def start(recipe: Path, run: Path, steps: int) -> subprocess.Popen[bytes]:
+    """``openk2 rl`` in a process group of its own."""
+    code = "import sys; from openk2.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "rl", str(recipe), "--run", str(run), "--rl.steps", str(steps)]
+    log = (run / "log.txt").open("ab")
+    return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def kill_again_and_again(args: argparse.Namespace, run: Path, seconds: float) -> dict[str, object]:
+    """Kill the run at moments spread over its length, each drawn; then let it end."""
+    rng, rollouts = random.Random(args.seed), run / "rl" / "rollouts"
+    known: set[str] = set()
+    at_steps: list[int] = []
+    vanished = 0
+    for _ in range(args.kills):
+        process = start(args.recipe, run, args.steps)
+        before = newest(rollouts)
+        while process.poll() is None and newest(rollouts) == before:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 2 * seconds / args.kills))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = finished(rollouts)
+        vanished += len(known - now)
+        known |= now
+        rows = read_metrics(run / "rl" / "metrics.jsonl")
+        at_steps.append(int(rows[-1]["step"]) if rows else 0)
+    last = start(args.recipe, run, args.steps)
+    if last.wait() != 0:
+        sys.exit("the killed run did not end well: see its log.txt")
+    learnt = Counter(trace["id"] for trace in traces(rollouts, "step-*.jsonl"))
+    standing = finished(rollouts) - set(learnt)
+    metrics = read_metrics(run / "rl" / "metrics.jsonl")
+    return {
+        "kills": len(at_steps),
+        "killed_after_steps": at_steps,
+        "finished_at_kills": len(known),
+        "vanished_between_kills": vanished,
+        "lost": len(known - set(learnt) - standing),
+        "learnt_from": len(learnt),
+        "learnt_from_twice": sum(count > 1 for count in learnt.values()),
+        "resumed": int(sum(row.get("resumed", 0) for row in metrics)),
+        "steps_in_metrics": len(metrics),
+    }
+
+
+def newest(rollouts: Path) -> int:
+    path = rollouts / "unfinished.jsonl"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def traces(rollouts: Path, pattern: str) -> list[dict]:
+    return [row.get("trace", row) for path in rollouts.glob(pattern) for row in jsonl.read(path)]
+
+
+def finished(rollouts: Path) -> set[str]:
+    """Ids of all rollouts that the disk says are finished."""
+    found = {trace["id"] for pattern in ("arrived-*.jsonl", "step-*.jsonl") for trace in traces(rollouts, pattern)}
+    path = rollouts / "unfinished.jsonl"
+    for row in list(jsonl.read(path))[1:] if path.exists() else ():
+        found |= {trace["id"] for trace in row["finished"].values()}
+    return found
+
+
+def compare(whole: Path, killed: Path, name: str) -> dict[str, list[float]]:
+    """Mean of the last steps with its interval, of both."""
+    found = {}
+    for key, run in (("undisturbed", whole), ("killed", killed)):
+        values = [row[name] for row in read_metrics(run / "rl" / "metrics.jsonl")[-COMPARED:] if name in row]
+        interval = mean_interval(values, seed=0)
+        found[key] = [round(value, 4) for value in (interval.value, interval.low, interval.high)]
+    return found
+
+
+def table(result: dict) -> str:
+    lines = [
+        f"`python -m bench.rl_kills`, commit {result['commit']}, {result['machine']}, torch {result['torch']}, {result['date']}.",
+        "",
+        f"{result['kills']} SIGKILLs, after steps {', '.join(map(str, result['killed_after_steps']))} of {result['steps']} "
+        f"({result['seconds_undisturbed']} s undisturbed).",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| rollouts finished when it was killed | {result['finished_at_kills']} |",
+        f"| of these lost | {result['lost']} |",
+        f"| rollouts learnt from | {result['learnt_from']} |",
+        f"| of these twice | {result['learnt_from_twice']} |",
+        f"| paused rollouts taken up | {result['resumed']} |",
+        "",
+        f"| mean of the last {COMPARED} steps, 95 % interval | undisturbed | killed |",
+        "|---|---|---|",
+    ]
+    for name, both in result["last_steps"].items():
+        cells = [f"{value:g} [{low:g}, {high:g}]" for value, low, high in (both["undisturbed"], both["killed"])]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

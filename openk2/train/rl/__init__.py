@@ -1,0 +1,1 @@
+"""Reinforcement learning: one loop, two kinds of reward, rollouts that never wait."""

@@ -1,0 +1,110 @@
+"""The engine as the policy of one episode: what it draws can be looked at, set aside and taken up elsewhere (K2 §3.3, partial rollout)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from openk2.agent import Episode
+from openk2.engine.engine import Engine
+from openk2.engine.generation import Generation
+from openk2.engine.request import Paused
+from openk2.schema import JSON, Message, Sampled, Sampling, ToolSpec, Trace
+
+
+class Hand:
+    """A ``Policy`` that plays its ``episode``. ``drawn`` is what an earlier process had of the turn under way."""
+
+    episode: Episode
+
+    def __init__(self, engine: Engine, drawn: JSON | None) -> None:
+        self._engine = engine
+        self._drawn = None if drawn is None else Sampled(**drawn)
+        self._generation: Generation | None = None
+        self._playing: asyncio.Task[Trace] | None = None
+        self.told: JSON | None = None
+
+    async def play(self) -> Trace:
+        """The episode to its end; one that is given up ends as ``aborted``."""
+        self._playing = asyncio.create_task(self.episode.play())
+        try:
+            return await self._playing
+        except asyncio.CancelledError:
+            if not self._playing.cancelled():  # the one who waits was cancelled, not the episode
+                self._playing.cancel()
+                raise
+            self.episode.trace.stop_reason = "aborted"
+            return self.episode.trace
+
+    def give_up(self) -> None:
+        """End the episode where it stands."""
+        if self._playing is not None:
+            self._playing.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """The episode has been played to its end."""
+        return self._playing is not None and self._playing.done() and not self._playing.cancelled()
+
+    @property
+    def oldest_version(self) -> float:
+        """Of the weights that drew its first token; infinite while there is none."""
+        versions = [s.weight_version for s in self.episode.trace.segments if s.weight_version is not None]
+        drawn = self._so_far()
+        return min(versions + ([] if drawn is None else _versions(drawn)), default=math.inf)
+
+    def drawn(self) -> JSON | None:
+        """What there is of the turn under way, as plain JSON."""
+        drawn = self._so_far()
+        if drawn is None or not drawn.token_ids:
+            return None
+        kept = ("token_ids", "logprobs", "stop_reason", "weight_version", "weight_versions")
+        return {name: getattr(drawn, name) for name in kept}
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Sampled:
+        """Continue the tokens; the first time, from where an earlier process stood."""
+        config = self._engine.config
+        if self._drawn is not None and self._drawn.stop_reason != "abort":
+            whole, self._drawn = self._drawn, None  # it was paused just as the turn had ended
+            return whole
+        if self._drawn is None:
+            self._generation = self._engine.submit(token_ids, sampling, experts=config.record_experts)
+        else:
+            paused = Paused(
+                token_ids=[*token_ids, *self._drawn.token_ids],
+                num_given=len(token_ids),
+                limit=min(len(token_ids) + sampling.max_tokens, config.max_context),
+                sampling=sampling,
+                seed=(sampling.seed or 0) % 2**64,
+                top_logprobs=0,
+                wants_experts=config.record_experts,
+                fingerprint="",
+            )
+            self._generation = self._engine.resume(paused)
+        sampled = _joined(self._drawn, await self._generation.result())
+        self._generation = self._drawn = None
+        return sampled
+
+    async def complete(self, messages: Sequence[Message], tools: Sequence[ToolSpec], sampling: Sampling) -> Message:
+        """The next message."""
+        return await self._engine.complete(messages, tools, sampling)
+
+    def _so_far(self) -> Sampled | None:
+        return self._drawn if self._generation is None else _joined(self._drawn, self._generation.so_far)
+
+
+def _joined(first: Sampled | None, rest: Sampled) -> Sampled:
+    if first is None:
+        return rest
+    return replace(
+        rest,
+        token_ids=first.token_ids + rest.token_ids,
+        logprobs=first.logprobs + rest.logprobs,
+        weight_versions=_versions(first) + _versions(rest),
+    )
+
+
+def _versions(sampled: Sampled) -> list[int]:
+    return sampled.weight_versions or [sampled.weight_version] * len(sampled.token_ids)

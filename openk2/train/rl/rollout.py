@@ -1,0 +1,312 @@
+"""Rollouts: groups of episodes of one prompt, played in one process over many iterations (K2 §3.3, partial rollout).
+
+An iteration ends when enough groups are finished. What is unfinished then stands still, environments and half-drawn turns included,
+and goes on under the next weights; so nobody waits for the longest. Each pause is also told as plain JSON, for a process that comes
+after this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from openk2.agent import Budget, Episode
+from openk2.engine.config import EngineConfig
+from openk2.engine.engine import Engine
+from openk2.gym.critic.judge import GroupJudge, JudgeFailedError
+from openk2.jobs import jsonl
+from openk2.model.transformer import Transformer
+from openk2.schema import JSON, Env, Sampling, Task, Trace
+from openk2.text.chat import ChatFormat
+from openk2.train.rl.hand import Hand
+from openk2.train.rl.standstill import StandstillLoop
+from openk2.train.timeline import Span
+
+MakeJudge = Callable[[Engine], AbstractAsyncContextManager[GroupJudge]]
+
+
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """How prompts are played: everything but the model and the prompts, so that any process can.
+
+    ``budgets`` are tokens an episode may sample, by ``family/kind`` or family; ``max_tokens`` is that of all others. An episode that a
+    budget cuts earns ``-truncation_penalty`` (K2 §3.2, budget control). ``judged`` families have their groups rated by what
+    ``make_judge`` makes.
+    """
+
+    chat: ChatFormat
+    engine: EngineConfig
+    make_env: Callable[[str], Env]
+    folder: Path
+    rollouts_per_prompt: int
+    max_turns: int
+    max_tokens: int
+    context: int
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    truncation_penalty: float = 0.0
+    env_seconds: float = 60.0
+    stop_ids: frozenset[int] | None = None
+    judged: frozenset[str] = frozenset()
+    make_judge: MakeJudge | None = None
+
+    def budget(self, task: Task) -> Budget:
+        """Of an episode of a task."""
+        of_family = self.budgets.get(task.family, self.max_tokens)
+        tokens = self.budgets.get(f"{task.family}/{task.kind}", of_family)
+        return Budget(self.max_turns, tokens, self.context, self.env_seconds)
+
+
+@dataclass(slots=True)
+class Group:
+    """The K rollouts of a prompt, by number: ``finished`` ones, and those that were ``paused`` when their process ended.
+
+    All share the environment's ``seed``, so that they differ by what the policy does alone.
+    """
+
+    number: int
+    task: Task
+    seed: int
+    finished: dict[int, Trace] = field(default_factory=dict)
+    paused: dict[int, JSON] = field(default_factory=dict)
+
+    def rewards(self) -> list[float]:
+        """Of the traces that have one and were not dropped."""
+        traces = [trace for _, trace in sorted(self.finished.items())]
+        return [trace.info["reward"] for trace in traces if "dropped" not in trace.info]
+
+    def to_json(self) -> JSON:
+        """Plain JSON."""
+        finished = {str(k): trace.to_json() for k, trace in sorted(self.finished.items())}
+        paused = {str(k): record for k, record in sorted(self.paused.items())}
+        told = {"number": self.number, "task": self.task.to_json(), "seed": self.seed}
+        return told | {"finished": finished, "paused": paused}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Group:
+        """Read what ``to_json`` wrote."""
+        finished = {int(k): Trace.from_json(trace) for k, trace in data["finished"].items()}
+        paused = {int(k): record for k, record in data["paused"].items()}
+        return cls(data["number"], Task.from_json(data["task"]), data["seed"], finished, paused)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An iteration's work for one process. It ends with ``quota`` groups finished, old ones included.
+
+    What was begun by weights older than ``oldest_version`` is given up: it could not be learnt from any more.
+    """
+
+    playing: Playing
+    process: int
+    weight_version: int
+    oldest_version: int
+    temperature: float
+    groups: Sequence[Group]
+    quota: int
+
+
+@dataclass(slots=True)
+class Played:
+    """What an iteration gave: groups that are finished, the others as they can be taken up, and where the time went."""
+
+    finished: list[Group]
+    unfinished: list[Group]
+    spans: list[Span]
+    num_sampled_tokens: int
+    counts: Counter[str]
+
+
+def play(model: Transformer, orders: Sequence[Order]) -> list[Played]:
+    """Carry out the order of this process; its player is kept as long as the model."""
+    (order,) = orders
+    player = _PLAYERS.get(model)
+    if player is None:
+        player = _PLAYERS[model] = Player(model, order.playing)
+    return [player.play(order)]
+
+
+def stop_playing(model: Transformer, nothing: Sequence[None]) -> list[None]:
+    """Let go of what stands still in this process."""
+    player = _PLAYERS.pop(model, None)
+    if player is not None:
+        player.close()
+    return list(nothing)
+
+
+class Player:
+    """Plays groups in this process. What is unfinished when ``play`` returns goes on in the next call."""
+
+    def __init__(self, model: Transformer, playing: Playing) -> None:
+        self._playing = playing
+        self._engine = Engine(model, playing.chat, playing.engine, stop_ids=playing.stop_ids)
+        self._judge: GroupJudge | None = None
+        self._held = AsyncExitStack()
+        self._loop = StandstillLoop()
+        self._sampling = Sampling(max_tokens=playing.engine.max_context)
+        self._groups: dict[int, Group] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._hands: dict[tuple[int, int], Hand] = {}
+        self._counts: Counter[str] = Counter()
+        self._judging: list[Span] = []
+
+    def play(self, order: Order) -> Played:
+        """Play until ``order.quota`` groups are finished, or nothing is left. What finishes is written down at once."""
+        began, sampled_before = time.perf_counter(), self._engine.num_sampled_tokens
+        self._counts, self._judging = Counter(), []
+        self._engine.update_weights(order.weight_version)
+        self._sampling = replace(self._sampling, temperature=order.temperature)
+        path = self._playing.folder / arrivals(order.weight_version + 1, order.process)
+        with jsonl.Appender(path) as self._arrived:
+            self._loop.run_until_complete(self._advance(order))
+        finished = [self._groups.pop(number) for number, task in self._tasks.items() if task.done()]
+        self._tasks = {number: task for number, task in self._tasks.items() if not task.done()}
+        unfinished = [self._as_it_stands(group) for group in self._groups.values()]
+        self._engine.sleep()
+        return Played(
+            finished,
+            unfinished,
+            self._spans(order.process, began, time.perf_counter()),
+            self._engine.num_sampled_tokens - sampled_before,
+            self._counts,
+        )
+
+    def close(self) -> None:
+        """End all that stands still; environments are closed."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._loop.run_until_complete(asyncio.wait_for(self._end(), 2 * self._playing.env_seconds))
+        self._engine.close()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._held.aclose()
+
+    async def _advance(self, order: Order) -> None:
+        if self._judge is None and self._playing.make_judge is not None:
+            self._judge = await self._held.enter_async_context(self._playing.make_judge(self._engine))
+        for hand in list(self._hands.values()):
+            hand.episode.sampling = self._sampling
+            if hand.oldest_version < order.oldest_version:
+                hand.give_up()
+        for group in order.groups:
+            self._groups[group.number] = group
+            self._tasks[group.number] = asyncio.create_task(self._group(group))
+        while True:
+            going = [task for task in self._tasks.values() if not task.done()]
+            if len(self._tasks) - len(going) >= order.quota or not going:
+                break
+            await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks.values():
+            if task.done():
+                task.result()  # what is wrong with the engine or the disk ends the stage
+
+    async def _group(self, group: Group) -> None:
+        numbers = [k for k in range(self._playing.rollouts_per_prompt) if k not in group.finished]
+        try:
+            await asyncio.gather(*(self._episode(group, k) for k in numbers))
+        finally:
+            for k in numbers:
+                self._hands.pop((group.number, k), None)
+        await self._reward(group)
+
+    async def _episode(self, group: Group, k: int) -> None:
+        playing, task = self._playing, group.task
+        settings: dict[str, Any] = {"sampling": self._sampling, "budget": playing.budget(task), "chat": playing.chat}
+        env, paused = playing.make_env(task.family), group.paused.pop(k, None)
+        hand = Hand(self._engine, None if paused is None else paused["drawn"])
+        if paused is None:
+            hand.episode = Episode(hand, env, task, group.seed, **settings, rollout=k)
+        else:
+            hand.episode = Episode.resume(paused["episode"], hand, env, **settings)
+            self._counts["resumed"] += 1
+        self._hands[group.number, k] = hand
+        trace = await hand.play()
+        del self._hands[group.number, k]
+        group.finished[k] = trace
+        self._arrived.write({"group": group.number, "rollout": k, "trace": trace.to_json()})
+
+    async def _reward(self, group: Group) -> None:
+        """Note in each trace's ``info`` its ``reward``, or as ``dropped`` why it has none."""
+        for trace in group.finished.values():
+            trace.info |= _verified(trace, self._playing.truncation_penalty)
+        if group.task.family not in self._playing.judged:
+            return
+        rated = [trace for _, trace in sorted(group.finished.items()) if trace.stop_reason == "done"]
+        if not rated:
+            return
+        assert self._judge is not None, "judged families come with a judge"
+        start = time.perf_counter()
+        try:
+            rewards = await self._judge.rewards(group.task, [reply_of(trace) for trace in rated])
+        except JudgeFailedError as error:
+            for trace in rated:
+                trace.info |= {"dropped": f"judge_{error.reason}", "error": str(error)}
+                trace.info.pop("reward", None)
+            return
+        finally:
+            self._judging.append(Span(0, "judge", start, time.perf_counter()))
+        for trace, reward in zip(rated, rewards, strict=True):
+            trace.info |= {"reward": reward} if math.isfinite(reward) else {"dropped": "no_reward"}
+
+    def _as_it_stands(self, group: Group) -> Group:
+        """The group as another process can take it up. What cannot be told is played from the start there."""
+        finished, paused = dict(group.finished), dict[int, JSON]()
+        for k in range(self._playing.rollouts_per_prompt):
+            hand = self._hands.get((group.number, k))
+            if hand is None:
+                continue
+            if hand.ended:  # just now, when nobody looked any more
+                finished[k] = hand.episode.trace
+                continue
+            episode = hand.episode.pause()
+            self._counts["paused" if episode is not None else "unpausable"] += 1
+            if episode is not None:
+                hand.told = {"episode": episode, "drawn": hand.drawn()}
+            if hand.told is not None:
+                paused[k] = hand.told
+        return replace(group, finished=finished, paused=paused)
+
+    def _spans(self, process: int, began: float, ended: float) -> list[Span]:
+        """The time between as rollout and, where all waited for them, environments; judging lies within."""
+        spans, start = [], began
+        for left, back in self._loop.take_waits():
+            spans += [Span(process, "rollout", start, left), Span(process, "environments", left, back)]
+            start = back
+        spans.append(Span(process, "rollout", start, ended))
+        return spans + [replace(span, worker=process) for span in self._judging]
+
+
+_PLAYERS: WeakKeyDictionary[Transformer, Player] = WeakKeyDictionary()
+
+
+def arrivals(step: int, process: int | str = "*") -> str:
+    """The name of the file in which a process writes down what finishes while it plays for a step."""
+    return f"arrived-{step:06d}-{process}.jsonl"
+
+
+def reply_of(trace: Trace) -> str:
+    """What the policy said last."""
+    said = [message.content for message in trace.messages if message.role == "assistant"]
+    return said[-1] if said else ""
+
+
+def _verified(trace: Trace, truncation_penalty: float) -> JSON:
+    """The reward that the environment's score gives."""
+    if trace.stop_reason == "env_error":
+        return {"dropped": f"env_{trace.info['trouble']}"}
+    if trace.stop_reason == "aborted":
+        return {"dropped": "stale"}
+    if trace.stop_reason != "done":
+        return {"reward": -truncation_penalty}
+    if trace.score is None or not math.isfinite(trace.score.total):
+        return {"dropped": "no_reward"}
+    return {"reward": trace.score.total}

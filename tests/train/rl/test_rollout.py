@@ -1,0 +1,260 @@
+"""Rollouts: played together, paused with their environments, taken up by this process or another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openk2.engine.config import EngineConfig
+from openk2.jobs import jsonl
+from openk2.model.transformer import Transformer
+from openk2.schema import Message, Observation, Score, Task, Trace
+from openk2.text.chat import ChatFormat
+from openk2.train.rl.rollout import Group, Player, Playing, arrivals
+from tests.train.episodes import (
+    VOCAB,
+    BeginEnv,
+    make_agent,
+    make_chat,
+    make_groups,
+    make_order,
+    make_playing,
+    play_groups,
+    wanted_share,
+)
+
+
+@pytest.fixture(scope="module")
+def chat() -> ChatFormat:
+    return make_chat()
+
+
+@pytest.fixture(scope="module")
+def model(chat: ChatFormat) -> Transformer:
+    return make_agent(chat)[0]
+
+
+def long_playing(chat: ChatFormat, folder: Path, **changes: Any) -> Playing:
+    """Turns of eight tokens in the mean: some episodes take much longer than others."""
+    engine = EngineConfig(max_rows=64, max_context=128)
+    stops = frozenset(range(VOCAB * 7 // 8, VOCAB))
+    settings = {"engine": engine, "stop_ids": stops, "max_tokens": 80, "context": 128}
+    return make_playing(chat, folder, **(settings | changes))
+
+
+def tokens(groups: list[Group]) -> dict[tuple[int, int], list[int]]:
+    return {(group.number, k): trace.token_ids for group in groups for k, trace in group.finished.items()}
+
+
+def logprobs(groups: list[Group]) -> list[float]:
+    """Of all sampled tokens, in the order of groups and rollouts."""
+    traces = [trace for group in sorted(groups, key=lambda g: g.number) for _, trace in sorted(group.finished.items())]
+    return [logprob for trace in traces for segment in trace.segments for logprob in segment.logprobs or ()]
+
+
+def test_rollouts_of_a_prompt_differ_and_repeat(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = make_playing(chat, tmp_path)
+    first, again, other = (play_groups(model, playing, seed=seed) for seed in (3, 3, 4))
+    for group in first:
+        assert len({trace.task_id for trace in group}) == 1
+        assert len({trace.seed for trace in group}) == 1, "the environment draws the same for all"
+        assert len({tuple(trace.token_ids) for trace in group}) > 1
+    found = [[trace.token_ids for group in groups for trace in group] for groups in (first, again, other)]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_a_cut_episode_pays_the_penalty_whatever_its_score(
+    model: Transformer, chat: ChatFormat, tmp_path: Path
+) -> None:
+    playing = make_playing(
+        chat, tmp_path, max_tokens=50, budgets={"begin": 40, "begin/kind-1": 1}, truncation_penalty=0.25
+    )
+    for group in play_groups(model, playing):
+        for trace in group:
+            if trace.info["kind"] == "kind-1":
+                assert trace.num_sampled == 1
+            assert trace.num_sampled <= 40
+            expected = wanted_share(trace) if trace.stop_reason == "done" else -0.25
+            assert trace.info["reward"] == expected
+    cut = [trace.stop_reason == "token_budget" for group in play_groups(model, playing) for trace in group]
+    assert any(cut)
+    assert not all(cut)
+
+
+def test_the_long_tail_stands_still_and_goes_on(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    """Draws depend on seed and position alone: under the same weights a pause changes nothing."""
+    playing = long_playing(chat, tmp_path)
+    whole = Player(model, playing)
+    expected = whole.play(make_order(playing, make_groups(8)))
+    whole.close()
+    player = Player(model, playing)
+    first = player.play(make_order(playing, make_groups(8), quota=2))
+    assert 2 <= len(first.finished) < 8
+    assert first.counts["paused"] > 0
+    rest = player.play(make_order(playing, [], quota=8, weight_version=1))
+    player.close()
+    found = tokens(first.finished + rest.finished)
+    assert found == tokens(expected.finished)
+    assert logprobs(first.finished + rest.finished) == pytest.approx(logprobs(expected.finished), abs=1e-4)
+    versions = [
+        [segment.weight_version for segment in trace.segments if segment.source == "sampled"]
+        for group in rest.finished
+        for trace in group.finished.values()
+    ]
+    assert any(set(each) == {0, 1} for each in versions), "each token keeps the version of the weights that drew it"
+    for group in rest.finished:
+        for trace in group.finished.values():
+            for segment in trace.segments:
+                assert (segment.logprobs is None) == (segment.source != "sampled")
+                assert segment.temperature == (1.0 if segment.source == "sampled" else None)
+
+
+class Replayed(BeginEnv):
+    resumable = "replay"
+
+
+class Alone(BeginEnv):
+    resumable = "none"
+
+
+class Forgetful(Replayed):
+    """Answers otherwise when it is played again."""
+
+    plays = 0
+
+    async def reset(self, task: Task, seed: int) -> Observation:
+        await super().reset(task, seed)
+        Forgetful.plays += 1
+        return Observation([Message("user", f"say {Forgetful.plays}")], [])
+
+
+@pytest.mark.parametrize("env", [BeginEnv, Replayed, Alone])
+def test_another_process_takes_it_up(model: Transformer, chat: ChatFormat, tmp_path: Path, env: type[BeginEnv]) -> None:
+    """A process that comes after knows what was told, as JSON; half-drawn turns come along."""
+    playing = long_playing(chat, tmp_path, make_env=lambda _: env())
+    whole = Player(model, playing)
+    expected = whole.play(make_order(playing, make_groups(8))).finished
+    whole.close()
+    killed = Player(model, playing)
+    first = killed.play(make_order(playing, make_groups(8), quota=1))
+    told = json.loads(json.dumps([group.to_json() for group in first.unfinished]))
+    killed.close()
+    groups = [Group.from_json(row) for row in told]
+    num_paused = sum(len(group.paused) for group in groups)
+    assert (num_paused == 0) == (env is Alone)
+    drawn = [record["drawn"] for group in groups for record in group.paused.values()]
+    assert env is Alone or any(each is not None for each in drawn)
+    after = Player(model, playing)
+    rest = after.play(make_order(playing, groups, quota=len(groups)))
+    after.close()
+    assert rest.counts["resumed"] == num_paused
+    assert tokens(first.finished + rest.finished) == tokens(expected)
+    assert logprobs(first.finished + rest.finished) == pytest.approx(logprobs(expected), abs=1e-4)
+
+
+def test_an_environment_that_answers_otherwise_costs_its_trace(
+    model: Transformer, chat: ChatFormat, tmp_path: Path
+) -> None:
+    playing = long_playing(chat, tmp_path, make_env=lambda _: Forgetful())
+    player = Player(model, playing)
+    first = player.play(make_order(playing, make_groups(8), quota=1))
+    player.close()
+    assert any(record["episode"]["begun"] for group in first.unfinished for record in group.paused.values())
+    after = Player(model, playing)
+    rest = after.play(make_order(playing, first.unfinished, quota=8))
+    after.close()
+    reasons = {trace.info.get("dropped") for group in rest.finished for trace in group.finished.values()}
+    assert "env_diverged" in reasons
+
+
+def test_what_finishes_is_on_the_disk_at_once(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = long_playing(chat, tmp_path)
+    player = Player(model, playing)
+    played = player.play(make_order(playing, make_groups(8), quota=2, weight_version=6))
+    player.close()
+    rows = list(jsonl.read(tmp_path / arrivals(7, 0)))
+    written = {(row["group"], row["rollout"]): Trace.from_json(row["trace"]).token_ids for row in rows}
+    told = tokens(played.finished + played.unfinished)
+    assert written.items() <= told.items(), "what ended in the last moment is told, and written later"
+    assert len(written) >= len(tokens(played.finished)) > 0
+
+
+def test_what_old_weights_began_is_given_up(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = long_playing(chat, tmp_path)
+    player = Player(model, playing)
+    first = player.play(make_order(playing, make_groups(8), quota=1))
+    rest = player.play(make_order(playing, [], quota=8, weight_version=5, oldest_version=4))
+    player.close()
+    begun = {(group.number, k) for group in first.unfinished for k in group.paused}
+    dropped = {
+        (group.number, k)
+        for group in rest.finished
+        for k, trace in group.finished.items()
+        if trace.info.get("dropped") == "stale"
+    }
+    assert dropped <= begun
+    assert len(dropped) > len(begun) / 2, "but for those whose last turn had just ended"
+
+
+class Slow(BeginEnv):
+    async def step(self, message: Message) -> Observation:
+        await asyncio.sleep(0.15)
+        return await super().step(message)
+
+
+def test_waiting_for_environments_is_told_apart(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = long_playing(chat, tmp_path, make_env=lambda _: Slow())
+    player = Player(model, playing)
+    played = player.play(make_order(playing, make_groups(2)))
+    player.close()
+    waited = sum(span.end - span.start for span in played.spans if span.what == "environments")
+    assert waited > 0.2
+    starts = [span.start for span in played.spans if span.what != "judge"]
+    assert starts == sorted(starts)
+
+
+def test_no_limit_passes_while_the_process_trains(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = long_playing(chat, tmp_path, make_env=lambda _: Slow(), env_seconds=0.6)
+    player = Player(model, playing)
+    player.play(make_order(playing, make_groups(8), quota=1))
+    time.sleep(1.0)
+    rest = player.play(make_order(playing, [], quota=8))
+    player.close()
+    assert not [trace for group in rest.finished for trace in group.finished.values() if trace.info.get("trouble")]
+
+
+class NoNumber(BeginEnv):
+    async def score(self, trace: Trace) -> Score:
+        score = Score(0.5)
+        score.total = float("nan")
+        return score
+
+
+def test_a_reward_that_is_no_number_is_no_reward(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    for group in play_groups(model, make_playing(chat, tmp_path, make_env=lambda _: NoNumber(), max_tokens=60)):
+        for trace in group:
+            assert trace.stop_reason != "done" or trace.info["dropped"] == "no_reward"
+        assert any(trace.stop_reason == "done" for trace in group)
+
+
+def test_a_full_disk_ends_the_stage(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    player = Player(model, make_playing(chat, tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
+        with pytest.raises(OSError, match=r"no room for a line|File too large"):
+            player.play(make_order(make_playing(chat, tmp_path), make_groups(4)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    player.close()
+    assert [row["trace"]["id"] for row in jsonl.read(tmp_path / arrivals(1, 0))], "what fitted is whole"
