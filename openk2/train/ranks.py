@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from openk2.engine.weights.meeting import Meeting
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
-from openk2.train.twin import Counts, Loss, Question, Told, run, run_afresh, weights_of
+from openk2.train.twin import Counts, Loss, Question, Share, run, run_afresh, weights_of
 
 T = TypeVar("T")
 
@@ -91,16 +91,15 @@ class Ranks:
         self._model: Transformer | None = None
         self._likeness: Likeness | None = None  # of what the ranks have
 
-    def accumulate(self, model: Transformer, losses: Sequence[Loss]) -> list[Told]:
+    def accumulate(self, model: Transformer, losses: Sequence[Loss]) -> list[Share]:
         """Add the gradients of these micro-batches to the model's. Rank r takes every micro-batch r modulo their number."""
         self._give(model)
-        shares = [losses[rank :: self.size] for rank in range(self.size)]
-        self._order([_Work(model.training, torch.get_num_threads(), share) for share in shares], weights=True)
-        told = run(model, shares[0])
+        parts = [losses[rank :: self.size] for rank in range(self.size)]
+        self._order([_Work(model.training, torch.get_num_threads(), part) for part in parts], weights=True)
+        own = run(model, parts[0])
         results = self._hear_all()
         for result in results:
             result.counts.add_to(model)
-            told += result.told
         parameters = list(model.parameters())
         has_grad = [
             parameter.grad is not None or any(result.has_grad[number] for result in results)
@@ -109,7 +108,7 @@ class Ranks:
         self._order([_Add(has_grad)] * self.size)
         self._channel.add_up(_gradients(parameters, has_grad))
         self._hear_all()
-        return told
+        return [own, *(result.share for result in results)]
 
     def ask(self, model: Transformer, questions: Sequence[Question[T]]) -> list[T]:
         """Rank r answers question r, with the weights as they are now; ranks beyond them rest."""
@@ -226,8 +225,8 @@ class _Work:
     losses: Sequence[Loss]
 
     def carry_out(self, model: Transformer) -> _Result:
-        told = run_afresh(model, self.training, self.losses)
-        return _Result(told, [parameter.grad is not None for parameter in model.parameters()], Counts.of(model))
+        share = run_afresh(model, self.training, self.losses)
+        return _Result(share, [parameter.grad is not None for parameter in model.parameters()], Counts.of(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +255,7 @@ _Order = _Model | _Work | _Ask | _Add | _End
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    told: list[Told]
+    share: Share
     has_grad: list[bool]
     counts: Counts
 

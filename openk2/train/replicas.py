@@ -11,7 +11,8 @@ import torch
 
 from openk2.model.transformer import Transformer
 from openk2.train.ranks import led
-from openk2.train.twin import Loss, Question, Told, Twin, run
+from openk2.train.timeline import Span
+from openk2.train.twin import Loss, Question, Share, Twin, run
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -33,6 +34,8 @@ class Replicas:
         on_cpu = next(model.parameters()).device.type == "cpu"
         self._threads = (threads or torch.get_num_threads()) if on_cpu else 1
         self._twins: list[Twin] = []
+        self.spans: list[Span] = []
+        """When each process worked on its micro-batches of the last step; the first one's own come first."""
 
     @property
     def num_processes(self) -> int:
@@ -64,7 +67,12 @@ class Replicas:
         Micro-batch i goes to process i modulo their number, so every sum has a fixed order.
         """
         self.model.zero_grad(set_to_none=True)
-        told = self._in_rounds(losses) if self._ranks is None else self._ranks.accumulate(self.model, losses)
+        if self._ranks is None:
+            shares = self._in_rounds(losses)
+        else:
+            shares = list(enumerate(self._ranks.accumulate(self.model, losses)))
+        self.spans = [Span(worker, "train", share.start, share.end) for worker, share in shares]
+        told = [each for _, share in shares for each in share.told]
         metrics: dict[str, float] = {}
         for _, numbers in told:
             for key, value in numbers.items():
@@ -101,21 +109,20 @@ class Replicas:
                 twin.ask(question, threads)
             return [first(self.model)] + [twin.answer() for twin in twins]
 
-    def _in_rounds(self, losses: Sequence[Loss]) -> list[Told]:
-        """A micro-batch for each process, again and again; what is left over comes here, all threads inside its operations."""
+    def _in_rounds(self, losses: Sequence[Loss]) -> list[tuple[int, Share]]:
+        """Shares by process. A micro-batch for each process, again and again; what is left over comes here, all threads inside its operations."""
         num_processes = min(self._threads, len(losses))
         in_rounds = len(losses) - len(losses) % num_processes if num_processes > 1 else 0
-        told = self._side_by_side(num_processes, losses[:in_rounds]) if in_rounds else []
-        return told + run(self.model, losses[in_rounds:])
+        shares = self._side_by_side(num_processes, losses[:in_rounds]) if in_rounds else []
+        rest = [(0, run(self.model, losses[in_rounds:]))] if in_rounds < len(losses) else []
+        return [*enumerate(shares), *rest]
 
-    def _side_by_side(self, num_processes: int, losses: Sequence[Loss]) -> list[Told]:
+    def _side_by_side(self, num_processes: int, losses: Sequence[Loss]) -> list[Share]:
         with self._together(num_processes) as (twins, threads):
             for number, twin in enumerate(twins, start=1):
                 twin.begin(losses[number::num_processes], threads)
-            told = run(self.model, losses[::num_processes])
-            for twin in twins:
-                told += twin.finish()
-        return told
+            own = run(self.model, losses[::num_processes])
+            return [own, *(twin.finish() for twin in twins)]
 
     @contextmanager
     def _together(self, num_processes: int) -> Iterator[tuple[list[Twin], int]]:

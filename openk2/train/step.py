@@ -125,8 +125,8 @@ def training_step(
     any weight moves, when the summed loss or the gradient norm is not finite.
     """
     model, timeline = replicas.model.train(), timeline or Timeline()
-    with timeline.span("train"):
-        total, metrics = replicas.accumulate(losses)
+    total, metrics = replicas.accumulate(losses)
+    timeline.add(replicas.spans)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     metrics["grad_norm"] = float(torch.nn.utils.get_total_norm(gradients))
     if not (math.isfinite(total) and math.isfinite(metrics["grad_norm"])):

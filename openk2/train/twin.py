@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -38,14 +39,23 @@ SECONDS_TO_END = 10.0
 _ALIGNMENT = 64
 
 
-def run(model: Transformer, losses: Sequence[Loss]) -> list[Told]:
-    """Add the gradients of these micro-batches to the model's; tell what each said."""
-    told = []
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the micro-batches of one process said, and when it worked on them, by ``time.perf_counter``."""
+
+    told: list[Told]
+    start: float
+    end: float
+
+
+def run(model: Transformer, losses: Sequence[Loss]) -> Share:
+    """Add the gradients of these micro-batches to the model's."""
+    told, start = [], time.perf_counter()
     for loss_of in losses:
         loss, numbers = loss_of(model)
         loss.backward()
         told.append((float(loss.detach()), numbers))
-    return told
+    return Share(told, start, time.perf_counter())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Counts:
             torch.maximum(attention.max_logits_H, seen_H, out=attention.max_logits_H)
 
 
-def run_afresh(model: Transformer, training: bool, losses: Sequence[Loss]) -> list[Told]:
+def run_afresh(model: Transformer, training: bool, losses: Sequence[Loss]) -> Share:
     """Leave the gradients of these micro-batches alone in the model, and in its layers their counts."""
     model.train(training).zero_grad(set_to_none=True)
     for router in model.routers():
@@ -103,7 +113,7 @@ class Twin:
         self._shareweights_of()
         self._tell(_Work(self._model.training, threads, losses))
 
-    def finish(self) -> list[Told]:
+    def finish(self) -> Share:
         """Wait for it; add its gradients to the model's, and its layers' counters to theirs."""
         result = self._hear()
         assert isinstance(result, _Result)
@@ -112,7 +122,7 @@ class Twin:
             if has_grad:
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
         result.counts.add_to(self._model)
-        return result.told
+        return result.share
 
     def ask(self, question: Question[Any], threads: int) -> None:
         """Let it answer with the weights as they are now; ``answer`` waits for that."""
@@ -180,7 +190,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    told: list[Told]
+    share: Share
     has_grad: list[bool]
     counts: Counts
 
@@ -230,14 +240,14 @@ def serve(connection_fd: int, memory_fd: int) -> None:
 
 def _gradients(model: Transformer, shared: _Shared, work: _Work) -> _Result:
     torch.set_num_threads(work.threads)
-    told = run_afresh(model, work.training, work.losses)
+    share = run_afresh(model, work.training, work.losses)
     gradients = [parameter.grad for parameter in model.parameters()]
     for place, gradient in zip(shared.gradients, gradients, strict=True):
         if gradient is not None:
             place.copy_(gradient)
     has_grad = [gradient is not None for gradient in gradients]
     model.zero_grad(set_to_none=True)  # the parent has them now, and rollouts may want the room
-    return _Result(told, has_grad, Counts.of(model))
+    return _Result(share, has_grad, Counts.of(model))
 
 
 class _Shared:

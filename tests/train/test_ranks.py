@@ -108,7 +108,8 @@ def test_a_stage_plays_and_trains_on_all_ranks(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2, 3]
     spans = [json.loads(line)["spans"] for line in (tmp_path / "timeline.jsonl").read_text().splitlines()]
     for step in spans:
-        assert {span["worker"] for span in step if span["what"] == "rollout"} == {0, 1}
+        for what in ("rollout", "train"):
+            assert {span["worker"] for span in step if span["what"] == what} == {0, 1}
 
 
 @pytest.mark.slow

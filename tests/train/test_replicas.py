@@ -48,6 +48,7 @@ def test_processes_add_up_to_what_one_finds(model: Transformer, losses: Sequence
             loss, same = replicas.accumulate(losses)
             assert loss == pytest.approx(expected, rel=1e-6)  # the loss sums in fp32
             assert same == pytest.approx(told, rel=1e-6)
+            assert {span.worker for span in replicas.spans} == set(range(processes))
             for name, parameter in model.named_parameters():
                 torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-8)
             assert all(torch.equal(r.load_E, load) for r, load in zip(model.routers(), loads, strict=True))

@@ -31,9 +31,8 @@ from openk2.train.trainer import Trainer
 from openk2.train.twin import Loss
 
 OBJECTIVES = {"sequence": sequence_loss, "token": token_loss}
-MOST_EMPTY_STEPS = (
-    10  # in a row: a judge that is gone, or environments that all break, should not go unnoticed for longer
-)
+MOST_EMPTY_STEPS = 10
+"""In a row: a judge that is gone, or environments that all break, should not go unnoticed for longer."""
 
 
 def reinforce(
