@@ -54,16 +54,17 @@ def main() -> None:
 
 
 def prepared(run: Path, to: Path) -> Path:
-    """A copy of the run up to its SFT."""
+    """A copy of the run up to its SFT; it takes the recipe it is started with."""
     shutil.rmtree(to, ignore_errors=True)
-    shutil.copytree(run, to, ignore=shutil.ignore_patterns("rl", "sft_control", "eval"))
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns("recipe.toml", "rl", "sft_control", "eval"))
     return to
 
 
 def start(recipe: Path, run: Path, steps: int) -> subprocess.Popen[bytes]:
-    """``openk2 rl`` in a process group of its own."""
+    """``openk2 rl`` in a process group of its own; the rollouts of every step stay on the disk."""
     code = "import sys; from openk2.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "rl", str(recipe), "--run", str(run), "--rl.steps", str(steps)]
+    settings = ["--rl.steps", str(steps), "--rl.keep_rollouts", str(steps)]
+    command = [sys.executable, "-c", code, "rl", str(recipe), "--run", str(run), *settings]
     log = (run / "log.txt").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 

@@ -186,7 +186,10 @@ def taught(
 def policy_losses(
     samples: Sequence[Sample], config: RLConfig, compute: Compute, *, pad_id: int, num_experts: int, num_samples: int
 ) -> list[Loss]:
-    """The objective of a step's samples, one function for each micro-batch; ``num_samples`` is what it is a mean over."""
+    """The objective of a step's samples, one function for each micro-batch.
+
+    Its mean is over ``num_samples``, those of groups that teach nothing included; what is told beside it, over ``samples``.
+    """
     batches = policy_batches(
         [sample.trace for sample in samples],
         [sample.advantage for sample in samples],
@@ -197,13 +200,20 @@ def policy_losses(
         num_experts=num_experts if config.router_replay else 0,
     )
     return [
-        functools.partial(_policy_loss, batch=batch, config=config, compute=compute, num_samples=num_samples)
+        functools.partial(
+            _policy_loss,
+            batch=batch,
+            config=config,
+            compute=compute,
+            num_samples=num_samples,
+            num_learnt=len(samples),
+        )
         for batch in batches
     ]
 
 
 def _policy_loss(
-    model: Transformer, batch: PolicyBatch, config: RLConfig, compute: Compute, num_samples: int
+    model: Transformer, batch: PolicyBatch, config: RLConfig, compute: Compute, num_samples: int, num_learnt: int
 ) -> tuple[Tensor, Mapping[str, float]]:
     rows = batch.rows
     assert model.lm_head is not None
@@ -223,7 +233,8 @@ def _policy_loss(
         num_samples=num_samples,
         importance_cap=config.importance_cap,
     )
-    watched = {name: float(getattr(loss, name)) for name in ("kl", "log_ratio", "importance", "capped")}
+    of_learnt = num_samples / num_learnt
+    watched = {name: float(getattr(loss, name)) * of_learnt for name in ("kl", "log_ratio", "importance", "capped")}
     return loss.loss, {"loss": float(loss.loss.detach()), **watched}
 
 

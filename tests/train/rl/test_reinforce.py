@@ -92,6 +92,13 @@ def test_the_metrics_describe_the_rollouts(tmp_path: Path) -> None:
         assert row["response_tokens"] > 1
         assert abs(row["log_ratio"]) < 1e-4
         assert row["kl"] == pytest.approx(0.0, abs=1e-6)
+        assert row["importance"] == pytest.approx(1.0), "over the samples learnt from, not over all"
+
+
+def test_the_temperature_falls_and_the_trainer_knows(tmp_path: Path) -> None:
+    rows = run(tmp_path, config("token", 4).model_copy(update={"temperature": (1.5, 0.5)}))
+    assert [row["temperature"] for row in rows] == [1.5, 1.25, 1.0, 0.75]
+    assert all(abs(row["log_ratio"]) < 1e-4 for row in rows), "at another temperature, other log-probabilities"
 
 
 def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
@@ -129,6 +136,11 @@ def test_the_long_tail_goes_on_in_later_steps(tmp_path: Path) -> None:
     assert all(0 <= row["idle_share"] < 1 for row in rows)
     learnt = [row["id"] for path in (tmp_path / "rollouts").glob("step-*") for row in jsonl.read(path)]
     assert len(learnt) == len(set(learnt)) == 40 * 4 * 8
+    assert all(row["importance"] < 2.0 for row in rows if row["mixed_groups"])
+    capped = run(tmp_path / "capped", config("token", 12).model_copy(update=changes | {"importance_cap": 1.0}))
+    learnt = [row for row in capped if row["mixed_groups"]]
+    assert max(row["capped"] for row in learnt) > 0
+    assert min(row["importance"] for row in learnt) < max(row["importance"] for row in learnt) <= 1.0 + 1e-6
     spans = [span["what"] for row in jsonl.read(tmp_path / "timeline.jsonl") for span in row["spans"]]
     assert {"rollout", "train", "update", "switch", "save"} <= set(spans)
 
