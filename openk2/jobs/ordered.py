@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -14,6 +12,7 @@ from multiprocessing import active_children, get_context
 from typing import Any, Literal, TypeVar
 
 from openk2.jobs.cluster import connected
+from openk2.jobs.lifeline import end_with_parent
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -63,9 +62,7 @@ def _workers(where: Where, num_workers: int | None) -> Iterator[tuple[Callable[.
         return
     count = num_workers or os.cpu_count() or 1
     others = set(active_children())
-    pool: Executor = ProcessPoolExecutor(
-        count, get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
-    )
+    pool: Executor = ProcessPoolExecutor(count, get_context("spawn"), initializer=end_with_parent)
     try:
         yield pool.submit, count
     except BaseException:
@@ -74,14 +71,3 @@ def _workers(where: Where, num_workers: int | None) -> Iterator[tuple[Callable[.
             worker.terminate()  # it may be in the middle of an item that never ends
         raise
     pool.shutdown()
-
-
-def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would wait for work forever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

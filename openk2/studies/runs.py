@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from openk2.jobs.atomic import read_json, write_json
+from openk2.jobs.lifeline import end_with_parent
 
 Result = dict[str, Any]
 
@@ -61,7 +62,7 @@ def carry_out(
     if len(missing) < len(wanted):
         say(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already ({folder})")
     began = time.perf_counter()
-    with ProcessPoolExecutor(at_once or os.cpu_count(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(at_once or os.cpu_count(), get_context("spawn"), initializer=end_with_parent) as pool:
         # Ctrl-C is for the parent, which ends its children: they are born deaf to it.
         listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
         futures: dict[Future[Result], tuple[A, int]] = {

@@ -6,14 +6,12 @@ import asyncio
 import hashlib
 import json
 import math
-import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from random import Random
 from typing import Literal
@@ -21,6 +19,7 @@ from typing import Literal
 from openk2.gym.families import make_env
 from openk2.gym.service.config import ServiceConfig
 from openk2.gym.service.serve import run
+from openk2.jobs.lifeline import end_with_parent
 from openk2.schema import Env, Message, Observation, Score, Task, Trace
 from openk2.worlds.config import WorldsConfig
 
@@ -111,17 +110,10 @@ def slow_service(family: str, worlds: WorldsConfig, latency: Latency) -> Iterato
 
 
 def _serve(family: str, worlds: WorldsConfig, latency: Latency, told: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(signal.SIGTERM)
     config = ServiceConfig(port=0, stop_seconds=_STOP_SECONDS)
     run(partial(_slow_env, worlds=worlds, latency=latency), [family], config, told.send)
 
 
 def _slow_env(family: str, worlds: WorldsConfig, latency: Latency) -> SlowEnv:
     return SlowEnv(make_env(family, worlds), latency)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None, "a service is served from a process of its own"
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,24 @@
+"""A worker process does not outlive the one that started it, however that ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing import parent_process
+
+
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Send this process that signal once its parent is gone. For processes that ``multiprocessing`` started; returns at once.
+
+    Without it a worker whose parent was killed waits for work forever, or goes on with what lies in its queue.
+    """
+    parent = parent_process()
+    if parent is None:
+        raise ValueError("this process was not started by multiprocessing: it has no parent to end with")
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=watch, daemon=True).start()
