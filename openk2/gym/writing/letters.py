@@ -104,24 +104,25 @@ def _letter(rng: random.Random, kind: Kind, things: Sequence[Thing], wished: tup
     return replace(letter, most_words=-(-most // 5) * 5)
 
 
+_ASKED: Mapping[Kind, tuple[str, ...]] = {
+    "describe": ("Tell {name} about", "Write {name} a note about", "Send {name} a word about"),
+    "announce": ("Invite {name} by a note about", "Write {name} an invitation to", "Tell {name} of"),
+    "thank": ("Write {name} a note of thanks for", "Tell {name} how thankful we are for", "Send {name} our thanks for"),
+    "apologise": ("Write {name} that we regret", "Tell {name} that we regret", "Send {name} our regrets for"),
+    "compare": ("Compare for {name}", "Write {name} a comparison of", "Tell {name} the differences of"),
+    "recommend": (
+        "Help {name} choose a {noun} of {wish}:",
+        "Write {name} which to take, a {noun} of {wish}:",
+        "Tell {name} which to take, a {noun} of {wish}:",
+    ),
+}
+"""What to do. Each has a word that no letter says itself, so that a copied question is no letter."""
+
+
 def _asked(letter: Letter) -> str:
-    """What to do, in words that no letter says itself: a copied question is no letter."""
-    noun = letter.things[0].noun
-    match letter.kind:
-        case "describe":
-            return f"Tell {letter.name} about"
-        case "announce":
-            return f"Invite {letter.name} by a note about"
-        case "thank":
-            return f"Write {letter.name} a note of thanks for"
-        case "apologise":
-            return f"Write {letter.name} that we regret"
-        case "compare":
-            return f"Compare for {letter.name}"
-        case "recommend":
-            assert letter.wished is not None
-            attribute, end = letter.wished
-            return f"Help {letter.name} choose a {noun} of {end} {attribute}:"
+    thing, ways = letter.things[0], _ASKED[letter.kind]
+    wish = "" if letter.wished is None else "{1} {0}".format(*letter.wished)
+    return ways[int(thing.number) % len(ways)].format(name=letter.name, noun=thing.noun, wish=wish)
 
 
 def shown(thing: Thing) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from openk2.gym.writing.letters import Letter
-from openk2.gym.writing.things import PLURAL, Thing, draw_value
+from openk2.gym.writing.things import NOUNS, PLURAL, Thing, draw_value
 
 Flaw = Literal["praise", "justification", "off_topic", "wrong", "verbose", "missing"]
 FLAWS: tuple[Flaw, ...] = ("praise", "justification", "off_topic", "wrong", "verbose", "missing")
@@ -45,24 +46,36 @@ def flawed(letter: Letter, flaw: Flaw, rng: random.Random) -> str:
         case "off_topic":
             return f"{good(letter, rng)} {rng.choice(_OFF_TOPIC)}"
         case "wrong":
-            return good(_with_a_wrong_fact(letter, rng), rng)
+            return good(_misread(letter, rng), rng)
         case "verbose":
             return _repeating(letter, rng)
         case "missing":
             return _lacking(letter, rng)
 
 
-def _with_a_wrong_fact(letter: Letter, rng: random.Random) -> Letter:
-    """The same letter, as one reads it who gets a demanded value wrong; what to recommend stays."""
+def _misread(letter: Letter, rng: random.Random) -> Letter:
+    """The same letter, as one reads it who takes a demanded value for another, or the thing; what to recommend stays."""
     thing, attribute = rng.choice(letter.demanded)
-    value = thing.facts[attribute]
-    while value == thing.facts[attribute]:
-        value = draw_value(rng, attribute)
-    misread = Thing(thing.noun, thing.number, {**thing.facts, attribute: value})
+    match rng.choice(("value", "value", "number", "noun")):
+        case "value":
+            value = _another({thing.facts[attribute]}, lambda: draw_value(rng, attribute))
+            misread = replace(thing, facts={**thing.facts, attribute: value})
+        case "number":
+            number = _another({each.number for each in letter.things}, lambda: str(rng.randrange(10, 100)))
+            misread = replace(thing, number=number)
+        case _:
+            misread = replace(thing, noun=_another({thing.noun}, lambda: rng.choice(sorted(NOUNS))))
     if letter.wished is not None:
-        return Letter(letter.kind, letter.name, (misread,), letter.most_words, letter.wished)
-    things = tuple(misread if each == thing else each for each in letter.things)
-    return Letter(letter.kind, letter.name, things, letter.most_words)
+        return replace(letter, things=(misread,))
+    return replace(letter, things=tuple(misread if each == thing else each for each in letter.things))
+
+
+def _another(those: Container[str], draw: Callable[[], str]) -> str:
+    """What ``draw`` gives, drawn until it is none of those."""
+    drawn = draw()
+    while drawn in those:
+        drawn = draw()
+    return drawn
 
 
 def _repeating(letter: Letter, rng: random.Random) -> str:
@@ -83,7 +96,7 @@ def _lacking(letter: Letter, rng: random.Random) -> str:
         if names:
             told.append((thing, names))
     if not told:
-        return good(Letter(letter.kind, "", letter.things, letter.most_words, letter.wished), rng)
+        return good(replace(letter, name=""), rng)
     return _written(letter, told, rng)
 
 
