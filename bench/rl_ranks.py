@@ -41,9 +41,8 @@ from openk2.train.config import RLConfig
 from openk2.train.ranks import job, launched
 from openk2.train.replicas import Replicas
 from openk2.train.rl.actors import ActorsConfig, RayPlayers
-from openk2.train.rl.learnable import learnable
 from openk2.train.rl.ledger import Ledger
-from openk2.train.rl.reinforce import policy_losses
+from openk2.train.rl.reinforce import taught
 from openk2.train.rl.rollout import Order, Played, Player, Playing, play, stop_playing
 from openk2.train.step import Compute, training_step
 from tests.train.episodes import VOCAB, make_agent, make_chat, make_groups, make_order, make_playing
@@ -65,6 +64,7 @@ CONFIG = RLConfig(
     families={"begin": 1.0},
     router_replay=True,
     importance_cap=2.0,
+    max_staleness=STEPS,
     optim=OptimConfig(lr=0.0015, adamw_lr=0.002, weight_decay=0.0),
 )
 
@@ -94,21 +94,7 @@ def steps(folder: Path) -> list[dict[str, float]]:
     told = []
     with Replicas(model) as replicas:
         for step in range(1, STEPS + 1):
-            samples = learnable(
-                ledger.batch(step) or [],
-                weight_version=step - 1,
-                max_staleness=STEPS,
-                tokenizer_hash=chat.tokenizer.hash,
-                needs_experts=True,
-            )
-            losses = policy_losses(
-                samples,
-                CONFIG,
-                cpu,
-                pad_id=chat.tokenizer.pad_id,
-                num_experts=model.config.num_experts,
-                num_samples=len(samples),
-            )
+            samples, losses = taught(ledger.batch(step) or [], model, chat, CONFIG, cpu, weight_version=step - 1)
             row = training_step(replicas, optimizer, losses, lr_factor=1.0, balance_rate=1e-2)
             told.append({"loss": row["loss"], "grad_norm": row["grad_norm"], "log_ratio": row["log_ratio"]})
             told[-1] |= {"samples": len(samples), "micro_batches": len(losses)}

@@ -20,10 +20,9 @@ from openk2.optim.muonclip import MuonClip
 from openk2.train.config import RLConfig
 from openk2.train.ranks import LostRankError, job, launched
 from openk2.train.replicas import Replicas
-from openk2.train.rl.learnable import learnable
 from openk2.train.rl.ledger import Ledger
 from openk2.train.rl.prompts import PromptSource
-from openk2.train.rl.reinforce import policy_losses, reinforce
+from openk2.train.rl.reinforce import reinforce, taught
 from openk2.train.rl.rollout import Player
 from openk2.train.step import Compute, training_step
 from openk2.train.twin import Loss
@@ -73,16 +72,7 @@ def steps(folder: Path) -> list[dict[str, float]]:
         for step in range(1, STEPS + 1):
             groups = ledger.batch(step)
             assert groups is not None
-            samples = learnable(
-                groups,
-                weight_version=step - 1,
-                max_staleness=STEPS,
-                tokenizer_hash=chat.tokenizer.hash,
-                needs_experts=True,
-            )
-            losses = policy_losses(
-                samples, CONFIG, CPU, pad_id=chat.tokenizer.pad_id, num_experts=4, num_samples=len(samples)
-            )
+            _, losses = taught(groups, model, chat, CONFIG, CPU, weight_version=step - 1)
             told.append(training_step(replicas, optimizer, losses, lr_factor=1.0, balance_rate=1e-3))
             told[-1]["micro_batches"] = len(losses)
             told[-1]["bias"] = float(sum(router.e_score_correction_bias.abs().sum() for router in model.routers()))

@@ -172,7 +172,7 @@ def taught(
         tokenizer_hash=chat.tokenizer.hash,
         needs_experts=config.router_replay,
     )
-    losses = policy_losses(
+    losses = _policy_losses(
         samples,
         config,
         compute,
@@ -183,7 +183,7 @@ def taught(
     return samples, losses
 
 
-def policy_losses(
+def _policy_losses(
     samples: Sequence[Sample], config: RLConfig, compute: Compute, *, pad_id: int, num_experts: int, num_samples: int
 ) -> list[Loss]:
     """The objective of a step's samples, one function for each micro-batch.
