@@ -99,6 +99,12 @@ def test_every_arm_differs_from_the_first_in_what_it_says_alone(name: str) -> No
     assert {each.threads for each in recipes} == {base.threads if name == "lift" else 1}
 
 
+def test_partial_rollouts_have_more_prompts_in_flight_than_a_step_takes() -> None:
+    base, found = Recipe.load(ROOT / "recipes" / "study-rl.toml"), STUDIES["partial"]
+    settings = [recipe_of(found.plan, arm, base, seed=0, num_steps=7).rl for arm in found.arms]
+    assert [rl.in_flight / rl.prompts_per_step for rl in settings if rl is not None] == [1, 2, 3]
+
+
 def test_the_command_knows_every_study() -> None:
     assert cli.RL_STUDIES.keys() == STUDIES.keys()
     assert all(STUDIES[name].plan.name == name for name in STUDIES)

@@ -133,7 +133,7 @@ REWARD = _metric("Reward in training", "reward")
 # The studies
 # ---------------------------------------------------------------------------------------------
 
-STEPS = 60
+STEPS = 40
 ALONE_STEPS = 25
 TIGHT = {"max_tokens": 12, "budgets": {"tools": 64, "writing": 44}}  # nine in ten right answers fit
 VERIFIED = {"tools": 0.4, "math": 0.1, "logic": 0.25}
@@ -144,7 +144,7 @@ STUDIES: Mapping[str, Study] = {
         "rollout does not hold up the rest (K2 §3.3).",
         Plan("partial", ALONE_STEPS, alone=True, slow_tools=Latency()),
         tuple(
-            Arm(name, rl={"families": {"tools": 0.7, "logic": 0.3}, "critic": None, "prompts_in_flight": prompts})
+            Arm(name, rl={"families": {"tools": 0.7, "logic": 0.3}, "critic": None, "prompts_per_step": 8, "prompts_in_flight": prompts})
             for name, prompts in (("waits for all", 8), ("2x in flight", 16), ("3x in flight", 24))
         ),
         (
