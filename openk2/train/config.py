@@ -58,6 +58,11 @@ class CriticTrainingConfig(BaseModel):
     pairs_per_step: int = Field(
         default=0, ge=0, description="pairs of verified rollouts that the critic learns from in a step; 0: it does not"
     )
+    known_per_step: int | None = Field(
+        default=None,
+        ge=0,
+        description="pairs with known flaws rehearsed beside them; none: as many as there are of them",
+    )
     weight: PositiveFloat = Field(default=0.3, description="weight of the loss on their verdicts")
     heldout_pairs: int = Field(default=56, ge=0, description="pairs with known flaws that measure the critic")
     measure_every: PositiveInt = Field(default=5, description="steps between measurements")
@@ -76,8 +81,11 @@ class RLConfig(StageConfig):
     max_staleness: int = Field(
         default=4, ge=0, description="steps a rollout's oldest token may be behind; older are dropped"
     )
-    importance_cap: PositiveFloat | None = Field(
-        default=None, description="largest importance weight of a stale or mismatched token; none: no weights"
+    importance_cap: float | None = Field(
+        default=None,
+        ge=1,
+        allow_inf_nan=False,
+        description="largest importance weight of a stale or mismatched token; none: no weights",
     )
     router_replay: bool = Field(default=False, description="train through the experts that were chosen when sampling")
     objective: Literal["sequence", "token"] = Field(default="token", description="form of the K1.5 objective")

@@ -48,8 +48,10 @@ def group_advantages(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
     micro-batches. A group of equal rewards gets exact zeros.
     """
     _, group_B, size_G = torch.unique(groups_B, return_inverse=True, return_counts=True)
-    # In float64 the mean of equal float32 rewards is that reward, to the bit.
+    # From the lowest of the group, so that the mean of equal rewards is that reward to the bit: 0.
     reward_B = rewards_B.double()
+    low_G = reward_B.new_zeros(len(size_G)).scatter_reduce(0, group_B, reward_B, "amin", include_self=False)
+    reward_B = reward_B - low_G[group_B]
     mean_G = reward_B.new_zeros(len(size_G)).index_add_(0, group_B, reward_B) / size_G
     advantages_B: Tensor = (reward_B - mean_G[group_B]).to(rewards_B.dtype)
     return advantages_B

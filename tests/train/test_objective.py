@@ -273,6 +273,16 @@ def test_group_advantages_and_mixed_share() -> None:
     assert mixed_group_share(torch.tensor([-1.0, -2.0]), torch.tensor([0, 0])) == 1.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_rewards_teach_nothing_whatever_they_are(dtype: torch.dtype) -> None:
+    for reward in (-0.1, 0.1, 0.7, 5 / 6, 0.95):
+        for size in (3, 8, 10):
+            advantages = group_advantages(
+                torch.full((size,), reward, dtype=dtype), torch.zeros(size, dtype=torch.int64)
+            )
+            assert (advantages == 0).all()
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 1, width=32)), min_size=1, max_size=40))
 @settings(max_examples=50)
 def test_advantages_of_a_group_sum_to_zero(rows: list[tuple[int, float]]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import zip_longest
 
 import torch
 
@@ -67,23 +69,28 @@ class CriticLoop:
         self._known = preference_pairs("train", KNOWN_PAIRS, 0)
 
     def pairs(self, groups: Iterable[Group]) -> list[Pair]:
-        """What this step's verified groups say: of two replies, the one that earned more is better."""
-        found: list[Pair] = []
+        """What this step's verified groups say: of two replies, the one that earned more is better.
+
+        Families take turns, and a group gives a second pair when all of its family have given a first.
+        """
+        found: dict[str, list[list[Pair]]] = defaultdict(list)
         for group in groups:
             traces = [trace for _, trace in sorted(group.finished.items()) if "dropped" not in trace.info]
             traces = [trace for trace in traces if trace.stop_reason == "done"]
             if group.task.family not in self._config.families and len(traces) > 1:
                 rewards = [trace.info["reward"] for trace in traces]
-                found += labelled_pairs(group.task, [reply_of(trace) for trace in traces], rewards, 2)
-        return found[: self._config.pairs_per_step]
+                pairs = labelled_pairs(group.task, [reply_of(trace) for trace in traces], rewards, 2)
+                found[group.task.family].append(pairs)
+        return _in_turns([_in_turns(of_family) for of_family in found.values()])[: self._config.pairs_per_step]
 
     def losses(self, pairs: Sequence[Pair], step: int) -> list[Loss]:
-        """Next-token loss on the verdicts, each pair in both orders; as many pairs with known flaws are rehearsed beside them.
+        """Next-token loss on the verdicts, each pair in both orders; pairs with known flaws are rehearsed beside them.
 
         Alone, pairs that the critic cannot tell apart make it forget within some steps those that it can.
         """
-        first = step * self._config.pairs_per_step
-        known = [self._known[(first + i) % len(self._known)] for i in range(len(pairs))]
+        count = len(pairs) if self._config.known_per_step is None else self._config.known_per_step
+        first = step * max(count, self._config.pairs_per_step)
+        known = [self._known[(first + i) % len(self._known)] for i in range(count)]
         dialogues = [
             self._chat.encode(critique(pair, self._config.compare, swapped=swapped))
             for pair in (*pairs, *known)
@@ -127,6 +134,11 @@ class CriticLoop:
     def is_due(self, step: int) -> bool:
         """Whether the critic is measured at this step."""
         return step % self._config.measure_every == 0
+
+
+def _in_turns(some: Sequence[Sequence[Pair]]) -> list[Pair]:
+    """The first of each, then the second of each, and so on."""
+    return [pair for turn in zip_longest(*some) for pair in turn if pair is not None]
 
 
 def _compare(

@@ -79,6 +79,15 @@ def test_verified_rollouts_become_labelled_pairs(letters: ChatFormat) -> None:
     assert loop(letters, pairs_per_step=2).pairs(groups) == pairs[:2]
     assert loop(letters, pairs_per_step=0).pairs(groups) == []
     assert loop(letters).losses([], 0) == []
+    assert loop(letters, known_per_step=2).losses([], 0) != [], "known flaws are rehearsed all the same"
+    assert loop(letters, known_per_step=0).losses([], 0) == []
+
+
+def test_families_take_turns_and_so_do_groups(letters: ChatFormat) -> None:
+    three = {"1": 1.0, "2": 0.0, "3": 0.0}
+    groups = [answered(i, three, "logic") for i in range(4)] + [answered(i, three, "math") for i in (4, 5)]
+    asked = [int(pair.question.split()[3]) for pair in loop(letters, pairs_per_step=9).pairs(groups)]
+    assert asked == [0, 4, 1, 5, 2, 4, 3, 5, 0]
 
 
 def test_the_loss_teaches_the_verdicts(letters: ChatFormat, reader: Transformer) -> None:
