@@ -182,9 +182,14 @@ def sft(run: Run) -> Done:
 
 
 def sft_control(run: Run) -> Done:
-    """The control: SFT continued for as long as the steps of reinforcement learning took."""
-    sft, rl = (last_metrics(run.folder / stage / "metrics.jsonl") for stage in ("sft", "rl"))
-    return _fine_tune(run, "sft_control", "sft", max(1, round(rl["seconds"] / (sft["seconds"] / sft["step"]))))
+    """The control: SFT continued for as long as the steps of reinforcement learning took.
+
+    By the time of SFT's quicker steps, so that what slowed SFT down on that day takes nothing from the control.
+    """
+    ended = [row["seconds"] for row in read_metrics(run.folder / "sft" / "metrics.jsonl")]
+    step_seconds = np.quantile(np.diff(ended, prepend=0.0), 0.25)
+    seconds = last_metrics(run.folder / "rl" / "metrics.jsonl")["seconds"]
+    return _fine_tune(run, "sft_control", "sft", max(1, round(seconds / step_seconds)))
 
 
 def _fine_tune(run: Run, name: str, after: str, num_steps: int | None) -> Done:
