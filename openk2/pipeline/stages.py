@@ -11,6 +11,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from openk2.agent import Budget, run_episode
 from openk2.data import store
 from openk2.data.config import DataConfig, SourceConfig
