@@ -42,8 +42,11 @@ class EnvFailedError(Exception):
     """An environment broke down in the middle of an episode; ``trouble`` names how."""
 
     def __init__(self, trouble: EnvTrouble, told: str) -> None:
-        super().__init__(told)
-        self.trouble = trouble
+        super().__init__(trouble, told)  # as it is made again in another process
+        self.trouble, self.told = trouble, told
+
+    def __str__(self) -> str:
+        return self.told
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,10 @@ class Episode:
     num_turns: int = field(init=False, default=0)
     _begun: bool = field(init=False, default=False)
     _steps: bool = field(init=False, default=False)
+    _cut: bool = field(init=False, default=False)
     _replays: bool = field(init=False, default=False)
+    _temperature: float | None = field(init=False, default=None)
+    _lost: EnvFailedError | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         tokenizer_hash = "" if self.chat is None else self.chat.tokenizer.hash
@@ -94,17 +100,23 @@ class Episode:
         A broken environment costs its own trace only: the error is noted, the score is 0.
         """
         try:
-            try:
-                await self.begin()
-                while self.trace.stop_reason is None:
-                    await self.turn()
-                self.trace.score = await self._guarded(self.env.score(self.trace), Score)
-            finally:
-                await self._guarded(self.env.close(), type(None))
+            await self.begin()
+            while self.trace.stop_reason is None:
+                await self.turn()
+            self.trace.score = await self._guarded(self.env.score(self.trace), Score)
         except EnvFailedError as failure:
+            self._fail(failure)
+        finally:
+            try:
+                await self._guarded(self.env.close(), type(None))
+            except EnvFailedError as failure:  # noted, so that what else went wrong is not hidden by it
+                self._fail(failure)
+        return self.trace
+
+    def _fail(self, failure: EnvFailedError) -> None:
+        if self.trace.stop_reason != "env_error":
             self.trace.stop_reason, self.trace.score = "env_error", Score(0.0)
             self.trace.info |= {"trouble": failure.trouble, "error": str(failure)}
-        return self.trace
 
     async def turn(self) -> None:
         """One assistant turn and the environment's answer."""
@@ -112,12 +124,14 @@ class Episode:
         self.num_turns += 1
         self.trace.messages.append(message)
         if cut is not None:
-            self.trace.stop_reason = cut
+            self.trace.stop_reason, self._cut = cut, True
             return
         await self._step(message)
 
     async def begin(self) -> None:
         """Reset the environment, or bring it to where the episode was paused; ``turn`` can come then."""
+        if self._lost is not None:
+            raise self._lost
         if not self._begun:
             self._observe(await self._guarded(self.env.reset(self.task, self.seed), Observation))
             self._begun = True
@@ -135,7 +149,8 @@ class Episode:
 
     async def _replay(self) -> None:
         """Act again as the trace tells; the environment has to answer as it did."""
-        told = self.trace.messages[:-1] if self._steps else self.trace.messages
+        never_given = self._steps or self._cut
+        told = self.trace.messages[:-1] if never_given else self.trace.messages
         heard = list((await self._guarded(self.env.reset(self.task, self.seed), Observation)).messages)
         while len(heard) < len(told) and heard == told[: len(heard)]:
             message = told[len(heard)]
@@ -148,13 +163,17 @@ class Episode:
         if self.chat is None or not isinstance(self.model, Policy):
             return await self.model.complete(self.trace.messages, self.trace.tools, self.sampling), None
         left = self.budget.tokens - self.trace.num_sampled
+        if self._temperature is None:  # else the turn was begun before a pause
+            self._temperature = self.sampling.temperature
         sampling = replace(
             self.sampling,
+            temperature=self._temperature,
             max_tokens=min(self.sampling.max_tokens, left),
             seed=_turn_seed(self.trace.id, self.seed, self.num_turns),
         )
         sampled = await self.model.sample(self.trace.token_ids, sampling)
-        self._take(sampled, sampling.temperature)
+        self._take(sampled, self._temperature)
+        self._temperature = None
         cut: StopReason | None = "token_budget" if sampled.stop_reason == "length" else None
         return self.chat.parse(sampled.token_ids), cut
 
@@ -230,18 +249,18 @@ class Episode:
         where it is at work on a step that only a snapshot could undo, and where taking the snapshot fails: then the trace's
         ``info`` says how, as ``unpausable``.
         """
-        how = self.env.resumable if self._begun else "replay"
-        if how == "none" or (how == "snapshot" and self._steps):
-            return None
-        paused = {"task": self.task.to_json(), "trace": self.trace.to_json(), "num_turns": self.num_turns}
-        paused |= {"rollout": self.rollout, "begun": self._begun, "steps": self._steps}
-        if how == "snapshot":
-            try:
-                paused["env"] = self.env.snapshot().hex()
-            except Exception as error:  # noqa: BLE001 - an environment is other people's code, as in ``_guarded``
-                self.trace.info["unpausable"] = f"{type(error).__name__}: {error}"
+        paused: dict[str, Any] = {"task": self.task.to_json(), "num_turns": self.num_turns, "rollout": self.rollout}
+        paused |= {"begun": self._begun, "steps": self._steps, "cut": self._cut, "temperature": self._temperature}
+        try:
+            how = self.env.resumable if self._begun else "replay"
+            if how == "none" or (how == "snapshot" and self._steps):
                 return None
-        return paused
+            if how == "snapshot":
+                paused["env"] = self.env.snapshot().hex()
+        except Exception as error:  # noqa: BLE001 - an environment is other people's code, as in ``_guarded``
+            self.trace.info["unpausable"] = f"{type(error).__name__}: {error}"
+            return None
+        return paused | {"trace": self.trace.to_json()}
 
     @classmethod
     def resume(
@@ -254,16 +273,26 @@ class Episode:
         budget: Budget,
         chat: ChatFormat | None = None,
     ) -> Self:
-        """Take up a paused episode where it stood; ``play`` then runs it to its end."""
+        """Take up a paused episode where it stood; ``play`` then runs it to its end.
+
+        A turn that was under way goes on at the temperature it was begun with. An environment that cannot be restored costs this
+        trace: ``play`` notes it.
+        """
         trace = Trace.from_json(paused["trace"])
         task = Task.from_json(paused["task"])
         episode = cls(model, env, task, trace.seed, sampling, budget, chat, paused["rollout"])
         episode.trace, episode.num_turns = trace, paused["num_turns"]
-        episode._begun, episode._steps = paused["begun"], paused["steps"]
-        if "env" in paused:
-            env.restore(bytes.fromhex(paused["env"]))
-        else:
+        episode._begun, episode._steps, episode._cut = paused["begun"], paused["steps"], paused["cut"]
+        episode._temperature = paused["temperature"]
+        if "env" not in paused:
             episode._replays = episode._begun
+            return episode
+        try:
+            env.restore(bytes.fromhex(paused["env"]))
+        except EnvFailedError as failure:
+            episode._lost = failure
+        except Exception as error:  # noqa: BLE001 - an environment is other people's code, as in ``_guarded``
+            episode._lost = EnvFailedError("raised", f"{type(error).__name__}: {error}")
         return episode
 
 

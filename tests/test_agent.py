@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from openk2.agent import Budget, EnvFailedError, Episode, run_episode
 from openk2.gym.agents import Scripted, null
 from openk2.gym.catalogue import family
+from openk2.gym.critic.judge import JudgeFailedError
 from openk2.gym.math import ArithmeticEnv
 from openk2.gym.tools import ToolEnv
 from openk2.schema import Env, Message, Observation, Sampling, Score, Task, Trace
@@ -197,6 +199,61 @@ def test_a_snapshot_that_fails_leaves_the_episode_here() -> None:
     assert episode.pause() is None
     assert episode.trace.info["unpausable"] == "OSError: the service is gone"
     assert asyncio.run(episode.play()).score.passed  # type: ignore[union-attr]
+
+
+class Counted(ArithmeticEnv):
+    """Knows how many replies it was given; takes long to score."""
+
+    resumable = "replay"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    async def step(self, message: Message) -> Observation:
+        self.given += 1
+        return await super().step(message)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_reply_that_was_cut_is_not_given_when_it_is_played_again(cut: bool) -> None:
+    env = Counted()
+    episode = Episode(Scripted(null, TASK, Observation([], [])), env, TASK, 0, Sampling(), Budget())
+
+    async def some() -> None:
+        await episode.begin()
+        if cut:  # as by a token budget: no environment hears of it
+            episode.trace.messages.append(Message("assistant", "12"))
+            episode.trace.stop_reason, episode._cut = "token_budget", True
+        else:
+            await episode.turn()
+
+    asyncio.run(some())
+    again = Counted()
+    assert resumed(episode.pause(), episode, again).stop_reason == episode.trace.stop_reason
+    assert again.given == env.given == (not cut)
+
+
+class Unclosed(ArithmeticEnv):
+    async def close(self) -> None:
+        raise OSError("cannot be closed")
+
+
+class Failing:
+    async def complete(self, messages: Any, tools: Any, sampling: Any) -> Message:
+        raise MemoryError("the engine is out of memory")
+
+
+def test_what_fails_beside_the_environment_is_not_hidden_by_it() -> None:
+    with pytest.raises(MemoryError, match="out of memory"):
+        asyncio.run(run_episode(Failing(), Unclosed(), TASK, seed=0))
+    assert play(Unclosed()).info["trouble"] == "raised"
+
+
+@pytest.mark.parametrize("error", [EnvFailedError("timed_out", "late"), JudgeFailedError("unreadable", "what?")])
+def test_failures_travel_between_processes(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(again), again.args, str(again)) == (type(error), error.args, str(error))
 
 
 class Elsewhere(ArithmeticEnv):

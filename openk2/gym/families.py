@@ -50,14 +50,18 @@ def demonstrations(
     limit: int,
     gym: GymConfig = ALL_DEMONSTRATED,
     flaw_rate: float = 0.0,
+    *,
+    picked: bool = False,
 ) -> Iterator[list[Message]]:
     """Question and answer of the first ``limit`` training tasks; of letters, ``flaw_rate`` carry a known flaw.
+
+    ``picked``: of these, those without one.
 
     Raises ValueError for a family without plain answers.
     """
     shown = tasks(family, worlds, "train", gym)[:limit]
     if family == "writing":
-        yield from writing.demonstrations(shown, flaw_rate, seed=0)
+        yield from writing.demonstrations(shown, flaw_rate, seed=0, picked=picked)
         return
     for task in shown:
         if not {"question", "answer"} <= task.payload.keys():

@@ -229,7 +229,7 @@ def rl(run: Run) -> Done:
     )
     ptx = None
     if config.ptx_weight > 0:
-        ptx = _dialogues(run, config.row_length, config.ptx_rows, seed=run.recipe.seed + 2)
+        ptx = _dialogues(run, config.row_length, config.ptx_rows, seed=run.recipe.seed + 2, picked=True)
     with _live(run, "rl", config.steps) as view, _cluster(config) as make_players:
         reinforce(
             run.folder / "rl",
@@ -258,20 +258,21 @@ def _cluster(config: RLConfig) -> Iterator[MakePlayers | None]:
         yield partial(RayPlayers, config=ActorsConfig(config.rollout_workers))
 
 
-def _dialogues(run: Run, row_length: int, batch_rows: int, *, seed: int) -> DialogueStream:
+def _dialogues(run: Run, row_length: int, batch_rows: int, *, seed: int, picked: bool = False) -> DialogueStream:
+    """What SFT shows; ``picked``: what of it is without flaws (K2 §3.2, hand-selected samples for PTX)."""
     chat = run.chat_format()
     dialogues = read_dialogues(run.folder / "worlds" / "traces.jsonl", chat)
     assert run.recipe.sft is not None
-    dialogues += [chat.encode(messages) for messages in _plain_dialogues(run.recipe, run.recipe.sft)]
+    dialogues += [chat.encode(messages) for messages in _plain_dialogues(run.recipe, run.recipe.sft, picked)]
     return DialogueStream(
         dialogues, row_length=row_length, batch_rows=batch_rows, pad_id=chat.tokenizer.pad_id, seed=seed
     )
 
 
-def _plain_dialogues(recipe: Recipe, config: SFTConfig) -> Iterator[list[Message]]:
+def _plain_dialogues(recipe: Recipe, config: SFTConfig, picked: bool = False) -> Iterator[list[Message]]:
     """What SFT shows beside tool trajectories: questions with their answers, and comparisons with their verdicts."""
     for family, limit in config.questions.items():
-        yield from demonstrations(recipe.worlds, family, limit, recipe.gym, config.flaw_rate)
+        yield from demonstrations(recipe.worlds, family, limit, recipe.gym, config.flaw_rate, picked=picked)
     compare = recipe.rl.critic.compare if recipe.rl and recipe.rl.critic else CriticConfig()
     for pair in preference_pairs("train", config.critiques, recipe.seed):
         yield from (critique(pair, compare, swapped=swapped) for swapped in (False, True))

@@ -105,6 +105,22 @@ def test_partial_rollouts_have_more_prompts_in_flight_than_a_step_takes() -> Non
     assert [rl.in_flight / rl.prompts_per_step for rl in settings if rl is not None] == [1, 2, 3]
 
 
+def test_arms_of_the_mix_have_as_many_prompts_of_each_family() -> None:
+    base = Recipe.load(ROOT / "recipes" / "study-rl.toml")
+    plan, arms = STUDIES["mix"].plan, STUDIES["mix"].arms
+    counts = []
+    for arm in arms:
+        rl = recipe_of(plan, arm, base, seed=0, num_steps=7).rl
+        assert rl is not None
+        whole = sum(rl.families.values())
+        counts.append({family: rl.prompts_per_step * share / whole for family, share in rl.families.items()})
+        assert rl.in_flight / rl.prompts_per_step == pytest.approx(4 / 3, abs=0.1)
+    both, *others = counts
+    assert set().union(*others) == set(both)
+    for few in others:
+        assert all(few[family] == pytest.approx(both[family], abs=0.5) for family in few)
+
+
 def test_the_command_knows_every_study() -> None:
     assert cli.RL_STUDIES.keys() == STUDIES.keys()
     assert all(STUDIES[name].plan.name == name for name in STUDIES)
@@ -318,7 +334,7 @@ def model(score: float, temperatures: tuple[float, ...] = (GREEDY, SAMPLED)) -> 
 
 
 def critic(accuracy: float) -> dict[str, Any]:
-    measured = {"accuracy": accuracy, "calibration_error": 0.1, "overconfidence": 0.05}
+    measured = {"accuracy": accuracy, "calibration_error": 0.1, "overconfidence": 0.05, "contradictions": 0.2}
     return {"known": measured, "reward": 0.5, "reward_by_sft": 0.5, "score": 0.3}
 
 
@@ -339,12 +355,12 @@ def test_the_report_pairs_seeds_with_the_first_arm(tmp_path: Path) -> None:
     told = stored["sets"]["tools/undemonstrated, T = 1"]
     assert told["SFT"] == pytest.approx(0.265)
     gap = t_interval([-0.1, -0.05])
-    assert told["arms"]["no pairs"]["over_first"] == pytest.approx(gap.value)
-    assert told["arms"]["no pairs"]["over_first_ci95"] == pytest.approx([gap.low, gap.high])
+    assert told["arms"]["known flaws alone"]["over_first"] == pytest.approx(gap.value)
+    assert told["arms"]["known flaws alone"]["over_first_ci95"] == pytest.approx([gap.low, gap.high])
     assert second["compared_with"] == found.arms[0].name
     assert stored["courses"]["Accuracy, known flaws"]["closed loop"] == [[[2, 0.6]], [[2, 0.7]]]
     rows = rows_of(text)
-    assert rows["SFT"].startswith("| SFT | 50.0 | 10.0 | 5.0 |  |")
+    assert rows["SFT"].startswith("| SFT | 50.0 | 10.0 | 5.0 | 20.0 |  |")
     assert "| 26.5 | 49.0 | 41.5 (-7.5 [-39.3, +24.3]) | 49.0 |" in rows["tools/undemonstrated, T = 1"]
     assert found.claim in text
 
@@ -353,14 +369,14 @@ def test_finished_rollouts_are_counted_by_the_hour(tmp_path: Path) -> None:
     found = STUDIES["partial"]
     results = [by_hand(arm, seed, {RL: 0.0}) for arm in found.arms for seed in (0, 1)]
     for result in results:
-        if result["arm"]["name"] != found.arms[0].name:
-            result["course"][-1]["seconds"] = 30.0
+        if result["arm"]["name"] != found.arms[0].name:  # as long, and a quarter: the mean of ratios would be more
+            result["course"][-1]["seconds"] = 60.0 if result["seed"] else 15.0
     text = write_report(found, model(0.25), results, tmp_path, PROVENANCE)
     first, second, _ = json.loads((tmp_path / "study-rl-partial.json").read_text())["arms"]
     assert first["measures"]["finished rollouts an hour"]["mean"] == 1200
-    assert second["measures"]["finished rollouts an hour"]["mean"] == 2400
-    assert second["measures"]["finished rollouts an hour"]["times_first"] == 2
-    assert rows_of(text)["2x in flight"].startswith("| 2x in flight | 2,400 (×2.00 [2.00, 2.00]) | 15.0 |")
+    assert second["measures"]["finished rollouts an hour"]["mean"] == 3000
+    assert second["measures"]["finished rollouts an hour"]["times_first"] == pytest.approx(2)
+    assert rows_of(text)["2x in flight"].startswith("| 2x in flight | 3,000 (×2.00 [")
 
 
 def test_the_lift_is_paired_over_tasks_and_over_seeds_and_names_what_moved(tmp_path: Path) -> None:

@@ -26,8 +26,11 @@ class JudgeFailedError(Exception):
     """A group got no rewards; ``reason`` names why."""
 
     def __init__(self, reason: JudgeTrouble, told: str) -> None:
-        super().__init__(f"{reason}: {told}")
+        super().__init__(reason, told)  # as it is made again in another process
         self.reason, self.told = reason, told
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.told}"
 
 
 @asynccontextmanager

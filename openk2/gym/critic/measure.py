@@ -19,15 +19,17 @@ NUM_BINS = 10  # of confidence from 1/2 to 1
 class CriticMeasure:
     """Over ``num_pairs``, of which ``num_decided`` have a better one.
 
-    Of the decided: ``accuracy`` (no preference counts one half), ``confidence`` (mean probability given to the preferred one),
-    ``overconfidence`` (their difference) and ``calibration_error`` (the expected one, ECE). Of the ties: ``tie_distance``, how far
-    from one half the critic was, 0 to 1/2. Of all: shares of ``contradictions`` between the orders and of ``unreadable`` verdicts.
-    ``by_reason``: accuracy by flaw, and for ties the share that was called neither better.
+    Of the decided: ``accuracy`` (no preference counts one half) and ``undecided``, the share where the critic had none. Of those where
+    it had one: ``confidence`` (mean probability given to the preferred), ``overconfidence`` (that less how often it was right) and
+    ``calibration_error`` (the expected one, ECE). Of the ties: ``tie_distance``, how far from one half the critic was, 0 to 1/2. Of
+    all: shares of ``contradictions`` between the orders and of ``unreadable`` verdicts. ``by_reason``: accuracy by flaw, and for
+    ties the share that was called one in both orders.
     """
 
     num_pairs: int
     num_decided: int
     accuracy: float
+    undecided: float
     confidence: float
     overconfidence: float
     calibration_error: float
@@ -52,27 +54,30 @@ async def measure_critic(critic: PairwiseCritic, pairs: Sequence[Pair], seconds:
 
 def summary(pairs: Sequence[Pair], found: Sequence[Comparison]) -> CriticMeasure:
     """What comparisons of these pairs, in order, amount to."""
-    decided: list[tuple[float, float]] = []  # confidence, and how right
+    found_right: list[float] = []
+    stated: list[tuple[float, float]] = []  # confidence, and whether it was right
     distances: list[float] = []
     by_reason: dict[str, list[float]] = defaultdict(list)
     for pair, comparison in zip(pairs, found, strict=True):
         if pair.better == "tie":
             distances.append(abs(comparison.better - 0.5))
-            by_reason[pair.why].append(float(comparison.better == 0.5))
+            by_reason[pair.why].append(float(comparison.better == 0.5 and not comparison.contradiction))
         else:
             value = comparison.better if pair.better == "first" else 1 - comparison.better
             right = 0.5 if value == 0.5 else float(value > 0.5)
-            decided.append((max(value, 1 - value), right))
+            found_right.append(right)
+            if value != 0.5:
+                stated.append((max(value, 1 - value), right))
             by_reason[pair.why].append(right)
-    accuracy = _mean([right for _, right in decided])
-    confidence = _mean([stated for stated, _ in decided])
+    confidence = _mean([confidence for confidence, _ in stated])
     return CriticMeasure(
         num_pairs=len(pairs),
-        num_decided=len(decided),
-        accuracy=accuracy,
+        num_decided=len(found_right),
+        accuracy=_mean(found_right),
+        undecided=1 - len(stated) / max(len(found_right), 1),
         confidence=confidence,
-        overconfidence=confidence - accuracy,
-        calibration_error=_calibration_error(decided),
+        overconfidence=confidence - _mean([right for _, right in stated]),
+        calibration_error=_calibration_error(stated),
         tie_distance=_mean(distances),
         contradictions=_mean([float(each.contradiction) for each in found]),
         unreadable=_mean([each.unreadable / 2 for each in found]),
@@ -80,12 +85,13 @@ def summary(pairs: Sequence[Pair], found: Sequence[Comparison]) -> CriticMeasure
     )
 
 
-def _calibration_error(decided: Sequence[tuple[float, float]]) -> float:
+def _calibration_error(stated: Sequence[tuple[float, float]]) -> float:
     """Mean gap between confidence and accuracy over bins of confidence, weighed by their size."""
     bins: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for stated, right in decided:
-        bins[min(int((stated - 0.5) * 2 * NUM_BINS), NUM_BINS - 1)].append((stated, right))
-    return sum(abs(sum(stated - right for stated, right in each)) for each in bins.values()) / max(len(decided), 1)
+    for confidence, right in stated:
+        bins[min(int((confidence - 0.5) * 2 * NUM_BINS), NUM_BINS - 1)].append((confidence, right))
+    gaps = (abs(sum(confidence - right for confidence, right in each)) for each in bins.values())
+    return sum(gaps) / max(len(stated), 1)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -101,12 +101,20 @@ def _acts(reading: Reading, letter: Letter) -> list[bool]:
     return done
 
 
-def demonstrations(tasks: Iterable[Task], flaw_rate: float, seed: int) -> Iterator[list[Message]]:
-    """Question and reply of tasks as an imperfect teacher writes them: that share carries a flaw, each as often."""
+def demonstrations(
+    tasks: Iterable[Task], flaw_rate: float, seed: int, *, picked: bool = False
+) -> Iterator[list[Message]]:
+    """Question and reply of tasks as an imperfect teacher writes them: that share carries a flaw, each as often.
+
+    ``picked``: of these, those without one.
+    """
     rng = random.Random(f"letters {seed}")
     for task in tasks:
         letter = letter_of(task)
-        reply = flawed(letter, rng.choice(FLAWS), rng) if rng.random() < flaw_rate else good(letter, rng)
+        is_flawed = rng.random() < flaw_rate
+        reply = flawed(letter, rng.choice(FLAWS), rng) if is_flawed else good(letter, rng)
+        if is_flawed and picked:
+            continue
         yield [Message("user", task.payload["question"]), Message("assistant", reply)]
 
 

@@ -136,7 +136,9 @@ REWARD = _metric("Reward in training", "reward")
 STEPS = 40
 ALONE_STEPS = 25
 TIGHT = {"max_tokens": 12, "budgets": {"tools": 64, "writing": 44}}  # nine in ten right answers fit
-VERIFIED = {"tools": 0.4, "math": 0.1, "logic": 0.25}
+VERIFIED = {"tools": 0.34, "math": 0.22, "logic": 0.22}  # as the recipe shares them out, and as many of each
+VERIFIED_PROMPTS = {"prompts_per_step": 19, "prompts_in_flight": 25}
+JUDGED_PROMPTS = {"prompts_per_step": 5, "prompts_in_flight": 7}
 
 STUDIES: Mapping[str, Study] = {
     "partial": Study(
@@ -160,7 +162,7 @@ STUDIES: Mapping[str, Study] = {
     "budget": Study(
         "Budget control: a cap on tokens by type of task, past which a response is cut and penalised, makes answers shorter "
         "without loss (K2 §3.2).",
-        Plan("budget", STEPS),
+        Plan("budget", STEPS, answer_tokens=192),
         (
             Arm("loose", rl={"max_tokens": 192, "budgets": {}, "truncation_penalty": 0.0}),
             Arm("tight", rl={**TIGHT, "truncation_penalty": 0.0}),
@@ -192,13 +194,14 @@ STUDIES: Mapping[str, Study] = {
         Plan("critic", STEPS, looks=4, wants_critic=True),
         (
             Arm("closed loop"),
-            Arm("no pairs", critic={"pairs_per_step": 0}),
-            Arm("no pairs, no PTX", rl={"ptx_weight": 0.0}, critic={"pairs_per_step": 0}),
+            Arm("known flaws alone", critic={"pairs_per_step": 0, "known_per_step": 6}),
+            Arm("neither, no PTX", rl={"ptx_weight": 0.0}, critic={"pairs_per_step": 0, "known_per_step": 0}),
         ),
         (
             _critic("accuracy, known flaws", "known", "accuracy"),
             _critic("ECE", "known", "calibration_error"),
             _critic("overconfidence", "known", "overconfidence"),
+            _critic("contradictions", "known", "contradictions"),
             _critic("accuracy, fresh pairs", "fresh", "accuracy"),
             _critic("ECE, fresh pairs", "fresh", "calibration_error"),
             _critic("overconfidence, fresh pairs", "fresh", "overconfidence"),
@@ -218,8 +221,8 @@ STUDIES: Mapping[str, Study] = {
         Plan("mix", STEPS, wants_critic=True),
         (
             Arm("both"),
-            Arm("verified alone", rl={"families": VERIFIED, "critic": None}),
-            Arm("judged alone", rl={"families": {"writing": 1.0}}),
+            Arm("verified alone", rl={"families": VERIFIED, "critic": None, **VERIFIED_PROMPTS}),
+            Arm("judged alone", rl={"families": {"writing": 0.22}, **JUDGED_PROMPTS}),
         ),
         (
             *(_score(f"{family}, new kinds, T = 1", UNDEMONSTRATED, SAMPLED, family) for family in (*VERIFIED, "writing")),

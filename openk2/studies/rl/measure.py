@@ -60,11 +60,12 @@ Letter = tuple[str, float]
 class Bench:
     """A run's recipe as a test of models: same tasks, same seeds, same budget for all."""
 
-    def __init__(self, run: Run, num_tasks: int) -> None:
-        """Raises ValueError where the recipe has no [rl]."""
+    def __init__(self, run: Run, num_tasks: int, answer_tokens: int | None = None) -> None:
+        """``answer_tokens``: by default as in the recipe's evaluation. Raises ValueError where the recipe has no [rl]."""
         self.run, self.recipe, self.chat = run, run.recipe, run.chat_format()
         self.rl = rl_of(run.recipe)
         self.sets = task_sets(run.recipe, num_tasks)
+        self.answer_tokens = answer_tokens or run.recipe.eval.max_tokens
 
     def engine(self, model: Transformer) -> Engine:
         """An engine with room for an evaluation."""
@@ -100,14 +101,14 @@ class Bench:
     ) -> list[Trace]:
         """The traces in the order of the tasks, those of one task side by side."""
         config = self.recipe.eval
-        budget = Budget(config.max_turns, config.max_tokens, engine.config.max_context)
+        budget = Budget(config.max_turns, self.answer_tokens, engine.config.max_context)
         asyncio.run(
             evaluate(
                 engine,
                 partial(make_env, some[0].family, self.recipe.worlds),
                 some,
                 run_episode=partial(run_episode, budget=budget, chat=self.chat),
-                sampling=Sampling(temperature=temperature, max_tokens=config.max_tokens),
+                sampling=Sampling(temperature=temperature, max_tokens=self.answer_tokens),
                 concurrency=config.concurrency,
                 out_path=path,
                 policy_id="study",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -76,11 +77,13 @@ def summary(study: Study, arm: str, by_arm: ByArm) -> JSON:
 
 def _compared(measure: Measure, values: Sequence[Any], theirs: Sequence[Any]) -> JSON:
     told: JSON = {"values": list(values), **_interval("mean", t_interval(values))}
-    if None in theirs or (measure.ratio and 0 in theirs):
+    if None in theirs or (measure.ratio and 0 in (*values, *theirs)):
         return told
     pairs = zip(values, theirs, strict=True)
     if measure.ratio:
-        return told | _interval("times_first", t_interval([value / their for value, their in pairs]))
+        logs = t_interval([math.log(value / their) for value, their in pairs])  # twice and half are as far from once
+        times = Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
+        return told | _interval("times_first", times)
     return told | _interval("over_first", t_interval([value - their for value, their in pairs]))
 
 

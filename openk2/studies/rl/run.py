@@ -50,7 +50,8 @@ class Plan:
 
     ``looks``: how often a critic is measured on the way, the end included. ``control``: SFT goes on for the time that RL took, and is
     measured too. ``all_cores``: a run has the recipe's threads. ``alone``: one run at a time. ``slow_tools``: tools are played at
-    a service with this latency. ``sft_temperatures``: at which the SFT model is measured besides.
+    a service with this latency. ``sft_temperatures``: at which the SFT model is measured besides. ``answer_tokens``: how many an
+    answer may have when a model is measured, by default as in the recipe's evaluation.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Plan:
     slow_tools: Latency | None = None
     wants_critic: bool = False
     sft_temperatures: tuple[float, ...] = ()
+    answer_tokens: int | None = None
 
 
 class _Run(runs.Kept):
@@ -77,10 +79,10 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     """Reinforce the base's SFT model as the arm says, and measure what became of it."""
     base = Run.reopen(folder / "base")
     place = folder / plan.name / "under way" / runs.file_name(arm, seed)
-    if plan.slow_tools:
+    if plan.slow_tools or (plan.control and not (place / "rl" / "done.json").exists()):
         shutil.rmtree(place, ignore_errors=True)  # its time cannot be measured in pieces
     room = _room(place, base, recipe_of(plan, arm, base.recipe, seed, num_steps))
-    bench, sft = Bench(base, plan.num_tasks), base.model_after("sft")
+    bench, sft = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
     with _services(room, plan.slow_tools) as urls:
         gym = room.recipe.gym.model_copy(update={"services": urls})
         playing = replace(room, recipe=room.recipe.model_copy(update={"gym": gym}))
@@ -204,7 +206,7 @@ def _sft(folder: Path, plan: Plan) -> JSON:
     path = folder / plan.name / "sft.json"
     if not path.exists():
         base = Run.reopen(folder / "base")
-        bench, model = Bench(base, plan.num_tasks), base.model_after("sft")
+        bench, model = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
         room = folder / plan.name / "under way" / "sft"
         told = _measured(bench, base, "sft", room, plan.sft_temperatures)
         if bench.rl.critic is not None:

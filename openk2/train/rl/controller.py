@@ -46,12 +46,16 @@ class Controller:
         self._recovered: list[Group] | None = None  # what the last process left
 
     def num_wanted(self, step: int) -> int:
-        """How many prompts to begin at a step: those of the step before are replaced."""
-        return self._config.in_flight if step == 1 else self._config.prompts_per_step
+        """How many prompts to begin at a step, so that all are in flight; one that is done again begins what it did."""
+        if self._ledger.has_batch(step):
+            return self._config.in_flight if step == 1 else self._config.prompts_per_step
+        if self._recovered is None:
+            return self._config.in_flight - len(self._ledger.recover(step - 1, self._done_again))
+        return self._config.in_flight - len(self._ready) - len(self._standing)
 
     def groups(self, step: int, tasks: Sequence[Task], temperature: float) -> list[Group]:
         """What ``step`` learns from. ``tasks`` begin now; sampling is under the trainer's present weights."""
-        first = 0 if step == 1 else self._config.in_flight + (step - 2) * self._config.prompts_per_step
+        first = (step - 1) * self._config.in_flight
         new = [Group(number, task, self._seed(number)) for number, task in enumerate(tasks, start=first)]
         self.told = {}
         known = self._ledger.batch(step)
@@ -59,14 +63,15 @@ class Controller:
             self._done_again[step] = new
             return known
         if self._recovered is None:
-            self._recovered = self._ledger.recover(step - 1, self._done_again)
+            self._ledger.forget_after(step)
+            new = self._recovered = self._ledger.recover(step - 1, self._done_again | {step: new})
             self._say_recovered(step)
-            new = self._recovered + new
         batch = self._play(step, new, temperature)
         self._ledger.write_batch(step, batch)
         self._ledger.write_unfinished(step, [*self._ready, *self._standing.values()])
         if step % self._config.checkpoint_every == 0:
-            self._ledger.forget(step - self._config.keep_rollouts)
+            # Those since the last checkpoint are needed, should the process end before this one.
+            self._ledger.forget(step - max(self._config.keep_rollouts, self._config.checkpoint_every))
         return batch
 
     def close(self) -> None:
@@ -82,7 +87,8 @@ class Controller:
             played = self._players.play(orders)
             new = ()
             num_tokens += sum(each.num_sampled_tokens for each in played)
-            counts = sum((each.counts for each in played), counts)
+            for each in played:
+                counts += each.counts
             self._trainer.timeline.add(span for each in played for span in each.spans)
             self._take(played)
         counts["in_flight"] = len(self._ready) + len(self._standing) - self._config.prompts_per_step
@@ -95,9 +101,16 @@ class Controller:
         return batch
 
     def _orders(self, step: int, new: Sequence[Group], temperature: float) -> list[Order]:
-        """An order for each player: groups stay where they began; what is missing is finished in equal shares."""
+        """An order for each player: groups stay where they began; what is missing is finished in shares as equal as they allow."""
         processes = self._players.num
-        missing = max(0, self._config.prompts_per_step - len(self._ready))
+        held = Counter(group.number % processes for group in (*new, *self._standing.values()))
+        missing, quotas = max(0, self._config.prompts_per_step - len(self._ready)), [0] * processes
+        while missing and (able := [process for process in range(processes) if quotas[process] < held[process]]):
+            for process in able[:missing]:
+                quotas[process] += 1
+            missing -= min(missing, len(able))
+        if missing:
+            raise RuntimeError(f"step {step} lacks {missing} groups, and none is in flight")
         return [
             Order(
                 self._playing,
@@ -106,7 +119,7 @@ class Controller:
                 step - 1 - self._config.max_staleness,
                 temperature,
                 [group for group in new if group.number % processes == process],
-                missing // processes + (process < missing % processes),
+                quotas[process],
             )
             for process in range(processes)
         ]

@@ -14,7 +14,7 @@ import torch
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.gym.critic.config import CriticConfig
-from openk2.gym.critic.judge import GroupJudge, in_time
+from openk2.gym.critic.judge import GroupJudge, JudgeFailedError, in_time
 from openk2.gym.critic.measure import summary
 from openk2.gym.critic.pairwise import Comparison, PairwiseCritic
 from openk2.gym.critic.preferences import Pair, critique, labelled_pairs, preference_pairs
@@ -80,8 +80,14 @@ class CriticLoop:
             if group.task.family not in self._config.families and len(traces) > 1:
                 rewards = [trace.info["reward"] for trace in traces]
                 pairs = labelled_pairs(group.task, [reply_of(trace) for trace in traces], rewards, 2)
-                found[group.task.family].append(pairs)
+                found[group.task.family].append([pair for pair in pairs if self._fits(pair)])
         return _in_turns([_in_turns(of_family) for of_family in found.values()])[: self._config.pairs_per_step]
+
+    def _fits(self, pair: Pair) -> bool:
+        """Whether it can be asked about, and learnt from, in a row."""
+        dialogue = self._chat.encode(critique(pair, self._config.compare, swapped=False))
+        room = min(self._row_length, self._engine.max_context) - self._config.compare.verdict_tokens
+        return len(dialogue.token_ids) <= room
 
     def losses(self, pairs: Sequence[Pair], step: int) -> list[Loss]:
         """Next-token loss on the verdicts, each pair in both orders; pairs with known flaws are rehearsed beside them.
@@ -110,7 +116,10 @@ class CriticLoop:
         )
 
     def measure(self, replicas: Replicas, fresh: Sequence[Pair], timeline: Timeline) -> dict[str, float]:
-        """How good the critic is on held-out pairs of known flaws, and on this step's own, which it has not learnt from yet."""
+        """How good the critic is on held-out pairs of known flaws, and on this step's own, which it has not learnt from yet.
+
+        Where it could not be asked, ``…_unmeasured`` is 1.
+        """
         told: dict[str, float] = {}
         with timeline.span("judge"):
             for name, pairs in (("critic", self._heldout), ("critic_fresh", fresh)):
@@ -119,7 +128,10 @@ class CriticLoop:
                 processes = replicas.num_processes
                 shares = [pairs[process::processes] for process in range(processes)]
                 compare = functools.partial(_compare, chat=self._chat, engine=self._engine, config=self._config.compare)
-                found = replicas.share_out(compare, shares)
+                found = [each for each in replicas.share_out(compare, shares) if each is not None]
+                if len(found) < processes:
+                    told[f"{name}_unmeasured"] = 1.0
+                    continue
                 measured = summary(
                     [pair for share in shares for pair in share], [each for share in found for each in share]
                 )
@@ -132,8 +144,8 @@ class CriticLoop:
         return told
 
     def is_due(self, step: int) -> bool:
-        """Whether the critic is measured at this step."""
-        return step % self._config.measure_every == 0
+        """Whether the critic is measured at this step: never where an endpoint judges, and not the policy."""
+        return self._config.endpoint is None and step % self._config.measure_every == 0
 
 
 def _in_turns(some: Sequence[Sequence[Pair]]) -> list[Pair]:
@@ -148,14 +160,17 @@ def _compare(
     chat: ChatFormat,
     engine: EngineConfig,
     config: CriticConfig,
-) -> list[list[Comparison]]:
+) -> list[list[Comparison] | None]:
     critic = PairwiseCritic(Engine(model, chat, engine), chat, config)
 
-    async def compare(pairs: Sequence[Pair]) -> list[Comparison]:
-        async with in_time(config.group_s):
-            return list(
-                await asyncio.gather(*(critic.compare(p.question, p.rubrics, p.first, p.second) for p in pairs))
-            )
+    async def compare(pairs: Sequence[Pair]) -> list[Comparison] | None:
+        try:
+            async with in_time(config.group_s):
+                return list(
+                    await asyncio.gather(*(critic.compare(p.question, p.rubrics, p.first, p.second) for p in pairs))
+                )
+        except JudgeFailedError:
+            return None
 
     with torch.no_grad():
         return [asyncio.run(compare(pairs)) for pairs in shares]

@@ -24,6 +24,7 @@ class Hand:
         self._drawn = None if drawn is None else Sampled(**drawn)
         self._generation: Generation | None = None
         self._playing: asyncio.Task[Trace] | None = None
+        self._given_up = False
         self.told: JSON | None = None
 
     async def play(self) -> Trace:
@@ -32,8 +33,7 @@ class Hand:
         try:
             return await self._playing
         except asyncio.CancelledError:
-            if not self._playing.cancelled():  # the one who waits was cancelled, not the episode
-                self._playing.cancel()
+            if not self._given_up:  # the one who waits was cancelled, and with it the episode
                 raise
             self.episode.trace.stop_reason = "aborted"
             return self.episode.trace
@@ -41,12 +41,14 @@ class Hand:
     def give_up(self) -> None:
         """End the episode where it stands."""
         if self._playing is not None:
+            self._given_up = True
             self._playing.cancel()
 
     @property
     def ended(self) -> bool:
         """The episode has been played to its end."""
-        return self._playing is not None and self._playing.done() and not self._playing.cancelled()
+        playing = self._playing
+        return playing is not None and playing.done() and not playing.cancelled() and playing.exception() is None
 
     @property
     def oldest_version(self) -> float:
@@ -58,6 +60,8 @@ class Hand:
     def drawn(self) -> JSON | None:
         """What there is of the turn under way, as plain JSON."""
         drawn = self._so_far()
+        if drawn is not None and drawn.stop_reason != "abort" and self._engine.config.record_experts:
+            drawn = _but_last(drawn)  # the experts of its tokens are known again when one more is drawn
         if drawn is None or not drawn.token_ids:
             return None
         kept = ("token_ids", "logprobs", "stop_reason", "weight_version", "weight_versions")
@@ -103,6 +107,17 @@ def _joined(first: Sampled | None, rest: Sampled) -> Sampled:
         token_ids=first.token_ids + rest.token_ids,
         logprobs=first.logprobs + rest.logprobs,
         weight_versions=_versions(first) + _versions(rest),
+    )
+
+
+def _but_last(sampled: Sampled) -> Sampled:
+    """The turn before its last token came."""
+    return replace(
+        sampled,
+        token_ids=sampled.token_ids[:-1],
+        logprobs=sampled.logprobs[:-1],
+        weight_versions=_versions(sampled)[:-1],
+        stop_reason="abort",
     )
 
 

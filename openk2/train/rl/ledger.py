@@ -18,7 +18,7 @@ from pathlib import Path
 from openk2.jobs import jsonl
 from openk2.jobs.atomic import read_json, write_json
 from openk2.schema import JSON, Trace
-from openk2.train.rl.rollout import Group, arrivals
+from openk2.train.rl.rollout import Group, arrivals, step_of
 
 
 class Ledger:
@@ -34,10 +34,13 @@ class Ledger:
 
     # -- what a step learns from --------------------------------------------------------------
 
+    def has_batch(self, step: int) -> bool:
+        """Whether a step was begun before."""
+        return self._batch(step).exists()
+
     def batch(self, step: int) -> list[Group] | None:
         """The groups of a step that was begun before; None for a new one."""
-        path = self._batch(step)
-        return read_batch(path) if path.exists() else None
+        return read_batch(self._batch(step)) if self.has_batch(step) else None
 
     def write_batch(self, step: int, groups: Iterable[Group]) -> None:
         """Note what a step learns from, before it does."""
@@ -48,23 +51,27 @@ class Ledger:
     def write_unfinished(self, step: int, groups: Iterable[Group]) -> None:
         """Note what stands still after a step; what arrived until then is known by this."""
         jsonl.write(self._unfinished, [{"step": step}, *(group.to_json() for group in groups)])
-        for path in self.folder.glob("arrived-*.jsonl"):
-            if int(path.stem.split("-")[1]) <= step:
+        for path in self.folder.glob(arrivals("*")):
+            if step_of(path) <= step:
                 path.unlink()
 
     def recover(self, step: int, drawn: Mapping[int, Sequence[Group]]) -> list[Group]:
-        """What stood still after a step, or was under way when the process ended; ``drawn`` are the groups of the steps done again."""
+        """What stood still after a step, or was under way when the process ended.
+
+        ``drawn`` are the groups begun at the steps that are done again, and at the one after.
+        """
         rows = list(jsonl.read(self._unfinished)) if self._unfinished.exists() else []
         noted = rows[0]["step"] if rows else 0
         if noted > step:  # of a later step whose own record is gone
             noted, rows = step, []
         groups = {row["number"]: Group.from_json(row) for row in rows[1:]}
-        for later in range(noted + 1, step + 1):
+        for later in range(noted + 1, step + 2):
             groups |= {group.number: group for group in drawn.get(later, ())}
         for later in range(noted + 1, step + 2):
             for path in sorted(self.folder.glob(arrivals(later))):
                 for row in jsonl.read(path):
-                    if (group := groups.get(row["group"])) is not None:
+                    group = groups.get(row["group"])
+                    if group is not None and group.task.id == row["trace"]["task_id"]:
                         group.finished[row["rollout"]] = Trace.from_json(row["trace"])
                         group.paused.pop(row["rollout"], None)
         for later in range(noted + 1, step + 1):
@@ -75,7 +82,13 @@ class Ledger:
     def forget(self, up_to_step: int) -> None:
         """Remove the batches of steps up to this one."""
         for path in self.folder.glob("step-*.jsonl"):
-            if int(path.stem.removeprefix("step-")) <= up_to_step:
+            if step_of(path) <= up_to_step:
+                path.unlink()
+
+    def forget_after(self, step: int) -> None:
+        """Remove what there is of later steps: it belongs to a course of the run that is not gone on with."""
+        for path in (*self.folder.glob("step-*.jsonl"), *self.folder.glob(arrivals("*"))):
+            if step_of(path) > step:
                 path.unlink()
 
     @property

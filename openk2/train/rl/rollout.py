@@ -11,11 +11,11 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from openk2.agent import Budget, Episode
@@ -28,8 +28,10 @@ from openk2.schema import JSON, Env, Sampling, Task, Trace
 from openk2.text.chat import ChatFormat
 from openk2.train.rl.hand import Hand
 from openk2.train.rl.standstill import StandstillLoop
-from openk2.train.timeline import Span
+from openk2.train.timeline import Span, What
 
+Stretch = tuple[float, float]
+"""Of time, by ``time.perf_counter``."""
 MakeJudge = Callable[[Engine], AbstractAsyncContextManager[GroupJudge]]
 
 
@@ -155,20 +157,27 @@ class Player:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._hands: dict[tuple[int, int], Hand] = {}
         self._counts: Counter[str] = Counter()
-        self._judging: list[Span] = []
+        self._judging: list[Stretch] = []
 
     def play(self, order: Order) -> Played:
         """Play until ``order.quota`` groups are finished, or nothing is left. What finishes is written down at once."""
         began, sampled_before = time.perf_counter(), self._engine.num_sampled_tokens
+        self._forget_arrivals(order)
         self._counts, self._judging = Counter(), []
         self._engine.update_weights(order.weight_version)
         self._sampling = replace(self._sampling, temperature=order.temperature)
+        for hand in self._hands.values():  # now: what stood ready to go on goes on first
+            hand.episode.sampling = self._sampling
         path = self._playing.folder / arrivals(order.weight_version + 1, order.process)
         with jsonl.Appender(path) as self._arrived:
             self._loop.run_until_complete(self._advance(order))
-        finished = [self._groups.pop(number) for number, task in self._tasks.items() if task.done()]
-        self._tasks = {number: task for number, task in self._tasks.items() if not task.done()}
-        unfinished = [self._as_it_stands(group) for group in self._groups.values()]
+        done = {number: task for number, task in self._tasks.items() if task.done()}
+        for number, task in done.items():
+            del self._tasks[number]
+            task.result()  # what is wrong with the engine or the disk ends the stage
+        finished = [self._groups.pop(number) for number in done]
+        until = time.monotonic() + self._playing.env_seconds
+        unfinished = [self._as_it_stands(group, until) for group in self._groups.values()]
         self._engine.sleep()
         return Played(
             finished,
@@ -177,6 +186,12 @@ class Player:
             self._engine.num_sampled_tokens - sampled_before,
             self._counts,
         )
+
+    def _forget_arrivals(self, order: Order) -> None:
+        """Remove what it wrote down before the last step. The controller does so sooner, where it sees this disk."""
+        for path in self._playing.folder.glob(arrivals("*", order.process)):
+            if step_of(path) < order.weight_version:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End all that stands still; environments are closed."""
@@ -194,7 +209,6 @@ class Player:
         if self._judge is None and self._playing.make_judge is not None:
             self._judge = await self._held.enter_async_context(self._playing.make_judge(self._engine))
         for hand in list(self._hands.values()):
-            hand.episode.sampling = self._sampling
             if hand.oldest_version < order.oldest_version:
                 hand.give_up()
         for group in order.groups:
@@ -205,9 +219,6 @@ class Player:
             if len(self._tasks) - len(going) >= order.quota or not going:
                 break
             await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
-        for task in self._tasks.values():
-            if task.done():
-                task.result()  # what is wrong with the engine or the disk ends the stage
 
     async def _group(self, group: Group) -> None:
         numbers = [k for k in range(self._playing.rollouts_per_prompt) if k not in group.finished]
@@ -236,6 +247,8 @@ class Player:
 
     async def _reward(self, group: Group) -> None:
         """Note in each trace's ``info`` its ``reward``, or as ``dropped`` why it has none."""
+        if all("reward" in trace.info or "dropped" in trace.info for trace in group.finished.values()):
+            return  # it was finished before the process that played it ended
         for trace in group.finished.values():
             trace.info |= _verified(trace, self._playing.truncation_penalty)
         if group.task.family not in self._playing.judged:
@@ -253,21 +266,26 @@ class Player:
                 trace.info.pop("reward", None)
             return
         finally:
-            self._judging.append(Span(0, "judge", start, time.perf_counter()))
+            self._judging.append((start, time.perf_counter()))
         for trace, reward in zip(rated, rewards, strict=True):
             trace.info |= {"reward": reward} if math.isfinite(reward) else {"dropped": "no_reward"}
 
-    def _as_it_stands(self, group: Group) -> Group:
-        """The group as another process can take it up. What cannot be told is played from the start there."""
+    def _as_it_stands(self, group: Group, until: float) -> Group:
+        """The group as another process can take it up. What cannot be told is played from the start there.
+
+        After ``until`` no environment is asked any more: one that hangs should not hold up the training a hundred times.
+        """
         finished, paused = dict(group.finished), dict[int, JSON]()
         for k in range(self._playing.rollouts_per_prompt):
             hand = self._hands.get((group.number, k))
             if hand is None:
+                if k in group.paused:  # it was not its turn yet
+                    paused[k] = group.paused[k]
                 continue
             if hand.ended:  # just now, when nobody looked any more
                 finished[k] = hand.episode.trace
                 continue
-            episode = hand.episode.pause()
+            episode = hand.episode.pause() if time.monotonic() < until else None
             self._counts["paused" if episode is not None else "unpausable"] += 1
             if episode is not None:
                 hand.told = {"episode": episode, "drawn": hand.drawn()}
@@ -276,21 +294,53 @@ class Player:
         return replace(group, finished=finished, paused=paused)
 
     def _spans(self, process: int, began: float, ended: float) -> list[Span]:
-        """The time between as rollout and, where all waited for them, environments; judging lies within."""
+        """The time between, each moment once: waiting for environments, else judging where any was under way, else rollout."""
+        judging = _united((max(began, start), end) for start, end in self._judging)
         spans, start = [], began
-        for left, back in self._loop.take_waits():
-            spans += [Span(process, "rollout", start, left), Span(process, "environments", left, back)]
+        for left, back in [*self._loop.take_waits(), (ended, ended)]:
+            for what, since, until in _told_apart(start, left, judging):
+                spans.append(Span(process, what, since, until))
+            if back > left:
+                spans.append(Span(process, "environments", left, back))
             start = back
-        spans.append(Span(process, "rollout", start, ended))
-        return spans + [replace(span, worker=process) for span in self._judging]
+        return spans
+
+
+def _united(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """The same moments in stretches that do not overlap, in order."""
+    found: list[Stretch] = []
+    for start, end in sorted(stretches):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _told_apart(start: float, end: float, judging: Sequence[Stretch]) -> Iterator[tuple[What, float, float]]:
+    """Work from start to end in order, as judging where it was and rollout elsewhere."""
+    for since, until in judging:
+        since, until = max(start, since), min(end, until)
+        if since < until:
+            if start < since:
+                yield "rollout", start, since
+            yield "judge", since, until
+            start = until
+    if start < end:
+        yield "rollout", start, end
 
 
 _PLAYERS: WeakKeyDictionary[Transformer, Player] = WeakKeyDictionary()
 
 
-def arrivals(step: int, process: int | str = "*") -> str:
+def arrivals(step: int | Literal["*"], process: int | Literal["*"] = "*") -> str:
     """The name of the file in which a process writes down what finishes while it plays for a step."""
-    return f"arrived-{step:06d}-{process}.jsonl"
+    return f"arrived-{step if step == '*' else format(step, '06d')}-{process}.jsonl"
+
+
+def step_of(path: Path) -> int:
+    """Of a file named ``arrived-STEP-…`` or ``step-STEP``."""
+    return int(path.stem.split("-")[1])
 
 
 def reply_of(trace: Trace) -> str:

@@ -16,17 +16,23 @@ def describe(groups: Sequence[Group], samples: Sequence[Sample]) -> dict[str, fl
     """Means over the rollouts of a step; with ``/family`` behind a name, over that family's.
 
     ``reward`` is that of rollouts that were not dropped. ``mixed_groups`` is the share of groups that teach. ``dropped/…`` counts
-    rollouts, ``dropped/uniform_group`` those of groups in which all earn the same.
+    rollouts, ``dropped/uniform_group`` those that teach nothing, as all of their group earn the same.
     """
     traces = [trace for group in groups for trace in group.finished.values()]
     kept = [trace for trace in traces if "dropped" not in trace.info]
     told = _means(kept) | {"truncated": _mean([float(trace.stop_reason != "done") for trace in kept])}
-    uniform = [group for group in groups if len(group.rewards()) > 1 and len(set(group.rewards())) == 1]
     told["mixed_groups"] = _mean([float(len(set(group.rewards())) > 1) for group in groups])
     told["staleness"] = _mean([sample.staleness for sample in samples])
     told["max_staleness"] = float(max((sample.staleness for sample in samples), default=0))
     dropped = Counter(f"dropped/{trace.info['dropped']}" for trace in traces if "dropped" in trace.info)
-    dropped["dropped/uniform_group"] = sum(len(group.rewards()) for group in uniform)
+    learnt = {id(sample.trace) for sample in samples}
+    dropped["dropped/uniform_group"] = sum(
+        id(trace) not in learnt and trace.num_sampled > 0
+        for group in groups
+        if len(set(group.rewards())) == 1
+        for trace in group.finished.values()
+        if "dropped" not in trace.info
+    )
     told |= {name: float(count) for name, count in sorted(dropped.items()) if count}
     families: dict[str, list[Trace]] = defaultdict(list)
     for trace in kept:

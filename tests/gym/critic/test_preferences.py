@@ -129,7 +129,9 @@ def test_a_critic_that_goes_by_length_measures_so() -> None:
     found = asyncio.run(measure_critic(PairwiseCritic(model, None, CONFIG), preference_pairs("heldout", 160, 0), 60))
     assert found.by_reason["justification"] > 0.8  # what is longer is worse
     assert found.by_reason["missing"] < 0.5  # but not here
-    assert found.overconfidence == pytest.approx(1 - found.accuracy, abs=0.1)
+    assert found.confidence == 1
+    right = (found.accuracy - found.undecided / 2) / (1 - found.undecided)
+    assert found.overconfidence == pytest.approx(1 - right)
     assert found.tie_distance > 0.3
 
 
@@ -137,13 +139,15 @@ def test_one_that_says_a_contradicts_itself_everywhere() -> None:
     found = asyncio.run(
         measure_critic(PairwiseCritic(RuleModel(lambda *_: "A"), None, CONFIG), preference_pairs("heldout", 80, 0), 60)
     )
-    assert (found.accuracy, found.contradictions, found.overconfidence) == (0.5, 1, 0)
+    assert (found.accuracy, found.contradictions, found.undecided) == (0.5, 1, 1)
+    assert found.by_reason["both_good"] == 0, "a tie is what it did not say"
 
 
 def test_figures_are_those_reckoned_by_hand() -> None:
     pairs = [pair("first"), pair("first"), pair("second"), pair("second", "wrong"), pair("tie", "both_good")]
     said = [Comparison(value, False, 0) for value in (0.91, 0.62, 0.63, 0.1, 0.8)]
     found = summary(pairs, said)
+    assert found.undecided == 0
     assert found.accuracy == pytest.approx(3 / 4)
     assert found.confidence == pytest.approx((0.91 + 0.62 + 0.63 + 0.9) / 4)
     assert found.overconfidence == pytest.approx(0.765 - 0.75)
@@ -151,6 +155,16 @@ def test_figures_are_those_reckoned_by_hand() -> None:
     assert found.calibration_error == pytest.approx((abs(1.25 - 1) + abs(1.81 - 2)) / 4)
     assert found.tie_distance == pytest.approx(0.3)
     assert found.by_reason == {"praise": pytest.approx(2 / 3), "wrong": 1, "both_good": 0}
+
+
+def test_what_it_has_no_opinion_of_says_nothing_about_its_confidence() -> None:
+    pairs = [pair("first"), pair("first"), pair("first"), pair("tie", "both_good")]
+    said = [Comparison(0.9, False, 0), Comparison(0.5, True, 0), Comparison(0.5, False, 0), Comparison(0.5, False, 0)]
+    found = summary(pairs, said)
+    assert (found.accuracy, found.undecided) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (found.confidence, found.overconfidence) == (0.9, pytest.approx(-0.1))
+    assert found.calibration_error == pytest.approx(0.1)
+    assert found.by_reason["both_good"] == 1
 
 
 def test_a_model_that_is_gone_is_told() -> None:

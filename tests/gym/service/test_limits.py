@@ -213,7 +213,6 @@ class TestRequests:
             ("step", {"number": 1, "message": {}}, 400, "message: it cannot be read: KeyError 'role'"),
             ("score", {"number": 1, "trace": {}}, 400, "trace: it cannot be read"),
             ("fly", {}, 404, "Not Found"),
-            ("close", {}, 404, "no episode e"),
         ],
     )
     def test_what_is_wrong_is_told_in_a_line(

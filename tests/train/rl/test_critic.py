@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def test_the_policy_rates_its_own_replies(letters: ChatFormat, reader: Transform
         assert trace.info.get("dropped") in (None, "judge_unreadable"), "a random model gives no verdicts"
         assert trace.score is not None, "what the checker says stays beside the reward"
     assert any(span.what == "judge" for span in played.spans)
+    assert all(one.end <= other.start for one, other in pairwise(played.spans)), "each moment is told once"
 
 
 def test_a_judge_that_is_gone_is_named_and_ends_the_stage(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_equal_rewards_teach_nothing_on_policy_and_hold_back_what_is_stale() -> 
     samples = learn(fresh, stale)
     assert [(sample.advantage, sample.staleness) for sample in samples] == [(0.0, 1), (0.0, 1)]
     told = describe([fresh, stale], samples)
-    assert (told["mixed_groups"], told["dropped/uniform_group"], told["staleness"]) == (0.0, 4, 1.0)
+    assert (told["mixed_groups"], told["dropped/uniform_group"], told["staleness"]) == (0.0, 2, 1.0)
 
 
 def test_router_replay_wants_the_experts_of_all_tokens_but_the_last() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,15 @@ def test_killed_between_the_batch_and_what_stands_still(tmp_path: Path) -> None:
     assert standing(found) == {2: ([0], [])}, "group 2 was drawn at step 2, group 1 was learnt from there"
 
 
+def test_killed_in_the_step_that_began_its_prompts(tmp_path: Path) -> None:
+    it = ledger(tmp_path)
+    it.write_unfinished(1, [])
+    for number, k in ((4, 0), (4, 1), (5, 1)):
+        arrive(tmp_path, 2, number, k)
+    begun = [group(4, finished=0), replace(group(5, finished=0), task=Task("u", "begin", "kind", "rl", {}))]
+    assert standing(ledger(tmp_path).recover(1, {2: begun})) == {4: ([0, 1], []), 5: ([], [])}, "5 is another task now"
+
+
 def test_what_arrived_is_forgotten_once_it_is_known(tmp_path: Path) -> None:
     it = ledger(tmp_path)
     arrive(tmp_path, 1, 0, 0)
@@ -115,3 +125,13 @@ def test_old_batches_go(tmp_path: Path) -> None:
         it.write_batch(step, [group(step)])
     it.forget(2)
     assert [it.batch(step) is None for step in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_course_that_is_not_gone_on_with_goes(tmp_path: Path) -> None:
+    it = ledger(tmp_path)
+    for step in (1, 2, 3):
+        it.write_batch(step, [group(step)])
+        arrive(tmp_path, step, step, 0)
+    it.forget_after(2)
+    assert [it.has_batch(step) for step in (1, 2, 3)] == [True, True, False]
+    assert sorted(path.name for path in tmp_path.glob("arrived-*")) == [arrivals(1, 0), arrivals(2, 0)]

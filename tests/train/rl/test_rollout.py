@@ -204,6 +204,102 @@ def test_what_old_weights_began_is_given_up(model: Transformer, chat: ChatFormat
     assert len(dropped) > len(begun) / 2, "but for those whose last turn had just ended"
 
 
+def temperatures(groups: list[Group]) -> dict[tuple[int, int], list[tuple[int, float | None]]]:
+    return {
+        (group.number, k): [(len(s.token_ids), s.temperature) for s in trace.segments if s.source == "sampled"]
+        for group in groups
+        for k, trace in group.finished.items()
+    }
+
+
+def test_a_turn_ends_at_the_temperature_it_was_begun_with(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = long_playing(chat, tmp_path)
+    here, there = Player(model, playing), Player(model, playing)
+    first = here.play(make_order(playing, make_groups(8), quota=1, temperature=1.5))
+    groups = [Group.from_json(json.loads(json.dumps(group.to_json()))) for group in first.unfinished]
+    assert any(record["drawn"] is not None for group in groups for record in group.paused.values())
+    expected = here.play(make_order(playing, [], quota=8, temperature=0.5)).finished
+    found = there.play(make_order(playing, groups, quota=8, temperature=0.5)).finished
+    here.close()
+    there.close()
+    assert tokens(found) == tokens(expected)
+    assert temperatures(found) == temperatures(expected)
+    assert {temperature for some in temperatures(found).values() for _, temperature in some} == {1.5, 0.5}
+
+
+def test_who_has_nothing_to_finish_tells_what_it_was_given(
+    model: Transformer, chat: ChatFormat, tmp_path: Path
+) -> None:
+    playing = long_playing(chat, tmp_path)
+    killed = Player(model, playing)
+    told = killed.play(make_order(playing, make_groups(8), quota=1)).unfinished
+    killed.close()
+    after = Player(model, playing)
+    again = after.play(make_order(playing, [Group.from_json(group.to_json()) for group in told], quota=0)).unfinished
+    after.close()
+    assert {group.number: sorted(group.paused) for group in again} == {g.number: sorted(g.paused) for g in told}
+    assert any(group.paused for group in again)
+
+
+def test_closing_writes_nothing_down(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    """The file is closed then, and its number may be another's."""
+    playing = long_playing(chat, tmp_path)
+    player = Player(model, playing)
+    player.play(make_order(playing, make_groups(8), quota=1))
+    with (tmp_path / "others").open("wb") as file:
+        player.close()
+        file.flush()
+    assert (tmp_path / "others").read_bytes() == b""
+
+
+def test_what_is_rewarded_is_not_rewarded_again(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = make_playing(chat, tmp_path)
+    player = Player(model, playing)
+    finished = player.play(make_order(playing, make_groups(2))).finished
+    for group in finished:
+        for trace in group.finished.values():
+            trace.info["reward"] = 0.375
+    again = player.play(make_order(playing, finished)).finished
+    player.close()
+    assert [trace.info["reward"] for group in again for trace in group.finished.values()] == [0.375] * 8
+
+
+class Unrestorable(BeginEnv):
+    def restore(self, state: bytes) -> None:
+        raise ValueError("a state of another version")
+
+
+def test_what_cannot_be_restored_costs_its_trace(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
+    playing = long_playing(chat, tmp_path, make_env=lambda _: Unrestorable())
+    killed = Player(model, playing)
+    told = killed.play(make_order(playing, make_groups(8), quota=1)).unfinished
+    killed.close()
+    begun = {(g.number, k) for g in told for k, record in g.paused.items() if record["episode"]["begun"]}
+    after = Player(model, playing)
+    rest = after.play(make_order(playing, told, quota=8)).finished
+    after.close()
+    broken = {(g.number, k) for g in rest for k, t in g.finished.items() if t.info.get("dropped") == "env_raised"}
+    assert broken == begun != set()
+
+
+class Unreachable(BeginEnv):
+    @property
+    def resumable(self) -> Any:  # type: ignore[override]
+        raise ConnectionError("the service is gone")
+
+
+def test_an_environment_that_does_not_say_how_to_pause_is_played_on(
+    model: Transformer, chat: ChatFormat, tmp_path: Path
+) -> None:
+    playing = long_playing(chat, tmp_path, make_env=lambda _: Unreachable())
+    player = Player(model, playing)
+    first = player.play(make_order(playing, make_groups(8), quota=1))
+    assert first.counts["unpausable"] > 0
+    rest = player.play(make_order(playing, [], quota=8))
+    player.close()
+    assert len(first.finished) + len(rest.finished) == 8
+
+
 class Slow(BeginEnv):
     async def step(self, message: Message) -> Observation:
         await asyncio.sleep(0.15)
