@@ -18,7 +18,7 @@ class GymConfig(BaseModel):
 
     undemonstrated: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
-        description="kinds of task, by family, that no demonstration shows: RL trains on these alone",
+        description="kinds of task, by family, that no demonstration shows: what RL is for",
     )
     services: dict[str, str] = Field(
         default_factory=dict, description="families whose environments are played at a service, with its URL"

@@ -221,8 +221,7 @@ def rl(run: Run) -> Done:
     assert config is not None
     model, chat = run.model_after("sft"), run.chat_format()
     prompts = PromptSource(
-        {family: tasks(family, run.recipe.worlds, "rl", run.recipe.gym) for family in config.families},
-        config.families,
+        *_prompt_pools(run.recipe, config),
         most_prompts=config.in_flight,
         rollouts_per_prompt=config.rollouts_per_prompt,
         seed=run.recipe.seed,
@@ -246,6 +245,17 @@ def rl(run: Run) -> Done:
             say=run.say,
         )
     return {"bits_per_byte": _bits_per_byte(run, model), "tokens_per_second": _speed(run, "rl")}
+
+
+def _prompt_pools(recipe: Recipe, config: RLConfig) -> tuple[dict[str, Sequence[Task]], dict[str, float]]:
+    """The tasks of each family that RL is for, apart from those of kinds that SFT shows too; and each pool's share."""
+    pools, shares = dict[str, Sequence[Task]](), dict[str, float]()
+    for family, share in config.families.items():
+        pools[family], shares[family] = tasks(family, recipe.worlds, "rl", recipe.gym), share
+        if config.shown_share and (family == "tools" or family in recipe.gym.undemonstrated):
+            pools[f"{family}-shown"] = tasks(family, recipe.worlds, "train", recipe.gym)
+            shares |= {f"{family}-shown": share * config.shown_share, family: share * (1 - config.shown_share)}
+    return pools, shares
 
 
 @contextmanager

@@ -55,6 +55,12 @@ class CriticTrainingConfig(BaseModel):
     compare: CriticConfig = Field(default_factory=CriticConfig, description="how replies are compared")
     endpoint: EndpointConfig | None = Field(default=None, description="another model as the judge; none: the policy")
     groupwise: bool = Field(default=False, description="the endpoint ranks a whole group at once")
+    verified_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="how much of a reply's reward its environment's own score is; the rest is the critic's",
+    )
     pairs_per_step: int = Field(
         default=0, ge=0, description="pairs of verified rollouts that the critic learns from in a step; 0: it does not"
     )
@@ -72,6 +78,9 @@ class RLConfig(StageConfig):
     """Reinforcement learning with rewards that are verified or judged (K2 §3.2)."""
 
     families: dict[str, PositiveFloat] = Field(description="task families and their share of the prompts")
+    shown_share: float = Field(
+        default=0.0, ge=0, lt=1, description="of a family's prompts, the share that is of kinds demonstrations show"
+    )
     prompts_per_step: PositiveInt = Field(description="prompts that a step learns from")
     rollouts_per_prompt: PositiveInt = Field(default=8, description="K, the size of a group")
     prompts_in_flight: PositiveInt | None = Field(

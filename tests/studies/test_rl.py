@@ -20,6 +20,7 @@ from openk2 import cli, pipeline
 from openk2.gym.families import make_env
 from openk2.gym.service.client import ServiceGoneError
 from openk2.gym.service.env import ServiceEnv
+from openk2.jobs.atomic import write_json
 from openk2.pipeline.folder import Run
 from openk2.recipe import Recipe
 from openk2.schema import Message
@@ -29,7 +30,7 @@ from openk2.studies.rl.catalogue import STUDIES, Study, study_of
 from openk2.studies.rl.latency import Latency, SlowEnv, slow_service
 from openk2.studies.rl.measure import DEMONSTRATED, GREEDY, KNOWN_PAIRS, SAMPLED, Bench
 from openk2.studies.rl.report import write_report
-from openk2.studies.rl.run import CONTROL, RL, Arm, Plan, _sft, recipe_of, run, study
+from openk2.studies.rl.run import CONTROL, RL, Arm, Plan, _made, _sft, recipe_of, run, study
 from openk2.train.metrics import read_metrics
 from openk2.worlds.config import WorldsConfig
 from tests.pipeline.conftest import ROOT, environment, write_recipe
@@ -228,6 +229,23 @@ def test_what_sft_taught_is_measured_on_right_dialogues_of_shown_kinds(folder: P
 # -- runs -------------------------------------------------------------------------------------
 
 
+def test_a_run_that_another_study_made_is_taken(folder: Path) -> None:
+    """Of the same recipe, seed and measurements, and of no other."""
+    found, base = tiny("objective"), Run.reopen(folder / "base").recipe
+    arm, lent = found.arms[0], folder / "lender" / "as-it-was-called-seed-0.json"
+    made = _made(recipe_of(found.plan, arm, base, 0, 2), found.plan)
+    write_json(lent, {"arm": {"name": "as it was called"}, "seed": 0, "num_steps": 2, "made": made, "course": ["lent"]})
+    taken = run(folder, found.plan, arm, seed=0, num_steps=2)
+    assert (taken["course"], taken["arm"]) == (["lent"], asdict(arm))
+    plans = [replace(found.plan, **other) for other in ({"num_tasks": 4}, {"looks": 2}, {"control": True})]
+    others = [_made(recipe_of(plan, arm, base, 0, 2), plan) for plan in plans]
+    others += [
+        _made(recipe_of(found.plan, each, base, seed, 2), found.plan) for each, seed in ((found.arms[1], 0), (arm, 1))
+    ]
+    assert made not in others
+    lent.unlink()
+
+
 @pytest.mark.slow
 def test_a_run_repeats_to_the_bit_and_an_other_length_is_not_gone_on_with(folder: Path) -> None:
     found = tiny("critic")
@@ -321,7 +339,7 @@ def by_hand(arm: Arm, seed: int, gains: dict[str, float]) -> dict[str, Any]:
         for step in (1, 2)
     ]  # fmt: skip
     return {
-        "arm": asdict(arm), "seed": seed, "num_steps": 2, "course": course,
+        "arm": asdict(arm), "seed": seed, "num_steps": 2, "made": {}, "course": course,
         "models": {name: model(0.25 + gain) for name, gain in gains.items()},
         "judged": [{"step": 2, **critic(0.6 + 0.1 * seed)}],
     }  # fmt: skip

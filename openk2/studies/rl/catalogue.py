@@ -138,6 +138,7 @@ ALONE_STEPS = 25
 TIGHT = {"max_tokens": 12, "budgets": {"tools": 64, "writing": 44}}  # nine in ten right answers fit
 VERIFIED = {"tools": 0.34, "math": 0.22, "logic": 0.22}  # as the recipe shares them out, and as many of each
 VERIFIED_PROMPTS = {"prompts_per_step": 19, "prompts_in_flight": 25}
+CRITIC_ALONE = {"verified_share": 0.0}  # so that a letter's score stays hidden from what is learnt
 JUDGED_PROMPTS = {"prompts_per_step": 5, "prompts_in_flight": 7}
 
 STUDIES: Mapping[str, Study] = {
@@ -175,7 +176,7 @@ STUDIES: Mapping[str, Study] = {
         "PTX: a loss on hand-picked dialogues beside that of RL keeps what was learnt before, and does not hinder what is new "
         "(K2 §3.2).",
         Plan("ptx", STEPS),
-        tuple(Arm(name, rl={"ptx_weight": weight}) for name, weight in (("0", 0.0), ("0.3", 0.3), ("1", 1.0))),
+        tuple(Arm(name, rl={"ptx_weight": weight}) for name, weight in (("0", 0.0), ("0.5", 0.5), ("1", 1.0))),
         (LOSS, BITS, *SCORES),
         (REWARD, _metric("Loss of the objective", "loss")),
     ),
@@ -193,9 +194,13 @@ STUDIES: Mapping[str, Study] = {
         "Closed loop: verifiable rollouts keep the critic up to date with the policy it judges (K2 §3.2).",
         Plan("critic", STEPS, looks=4, wants_critic=True),
         (
-            Arm("closed loop"),
-            Arm("known flaws alone", critic={"pairs_per_step": 0, "known_per_step": 6}),
-            Arm("neither, no PTX", rl={"ptx_weight": 0.0}, critic={"pairs_per_step": 0, "known_per_step": 0}),
+            Arm("closed loop", critic=CRITIC_ALONE),
+            Arm("known flaws alone", critic={**CRITIC_ALONE, "pairs_per_step": 0, "known_per_step": 6}),
+            Arm(
+                "neither, no PTX",
+                rl={"ptx_weight": 0.0},
+                critic={**CRITIC_ALONE, "pairs_per_step": 0, "known_per_step": 0},
+            ),
         ),
         (
             _critic("accuracy, known flaws", "known", "accuracy"),
@@ -221,8 +226,9 @@ STUDIES: Mapping[str, Study] = {
         Plan("mix", STEPS, wants_critic=True),
         (
             Arm("both"),
+            Arm("letters by the critic alone", critic=CRITIC_ALONE),
             Arm("verified alone", rl={"families": VERIFIED, "critic": None, **VERIFIED_PROMPTS}),
-            Arm("judged alone", rl={"families": {"writing": 0.22}, **JUDGED_PROMPTS}),
+            Arm("judged alone", rl={"families": {"writing": 0.22}, **JUDGED_PROMPTS}, critic=CRITIC_ALONE),
         ),
         (
             *(_score(f"{family}, new kinds, T = 1", UNDEMONSTRATED, SAMPLED, family) for family in (*VERIFIED, "writing")),

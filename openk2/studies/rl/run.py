@@ -33,6 +33,7 @@ from openk2.train.config import RLConfig
 from openk2.train.metrics import last_metrics, read_metrics
 
 RL, CONTROL = "RL", "SFT continued"
+_MEASURED = ("num_tasks", "answer_tokens", "looks", "control", "slow_tools")  # of a plan, what the recipe does not say
 BASE_STAGES = ("tokenizer.json", "worlds", "corpus", "sft")
 
 
@@ -68,20 +69,29 @@ class Plan:
 
 
 class _Run(runs.Kept):
-    """What ``run`` returns."""
+    """What ``run`` returns. ``made``: by which recipe, and what of it was measured how."""
 
     course: list[dict[str, float]]
     models: dict[str, dict[str, Any]]
     judged: list[dict[str, Any]]
+    made: dict[str, Any]
 
 
 def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.Result:
-    """Reinforce the base's SFT model as the arm says, and measure what became of it."""
+    """Reinforce the base's SFT model as the arm says, and measure what became of it.
+
+    Where another study has made the very same run, its result is taken.
+    """
     base = Run.reopen(folder / "base")
+    recipe = recipe_of(plan, arm, base.recipe, seed, num_steps)
+    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": _made(recipe, plan)}
+    for path in sorted(folder.glob(f"*/*-seed-{seed}.json")):
+        if (other := read_json(path)).get("made") == told["made"]:
+            return {**other, **told}
     place = folder / plan.name / "under way" / runs.file_name(arm, seed)
     if plan.slow_tools or (plan.control and not (place / "rl" / "done.json").exists()):
         shutil.rmtree(place, ignore_errors=True)  # its time cannot be measured in pieces
-    room = _room(place, base, recipe_of(plan, arm, base.recipe, seed, num_steps))
+    room = _room(place, base, recipe)
     bench, sft = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
     with _services(room, plan.slow_tools) as urls:
         gym = room.recipe.gym.model_copy(update={"services": urls})
@@ -103,8 +113,13 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
             judged.append({"step": step, **bench.judged(model, sft, letters, known)})
     course = read_metrics(room.folder / "rl" / "metrics.jsonl")
     shutil.rmtree(room.folder)
-    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps}
     return {**told, "course": course, "models": models, "judged": judged}
+
+
+def _made(recipe: Recipe, plan: Plan) -> JSON:
+    """What two runs have in common that give the same result."""
+    measured = {key: value for key, value in asdict(plan).items() if key in _MEASURED}
+    return {"recipe": recipe.fingerprint, **measured}
 
 
 def recipe_of(plan: Plan, arm: Arm, base: Recipe, seed: int, num_steps: int) -> Recipe:

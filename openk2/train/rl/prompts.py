@@ -14,7 +14,7 @@ from openk2.schema import Task
 
 
 class PromptSource:
-    """Families by share; within a family what its curriculum chooses, which follows what groups of rollouts show (K2 §3.2)."""
+    """Pools of tasks by share; within a pool what its curriculum chooses, which follows what groups of rollouts show (K2 §3.2)."""
 
     def __init__(
         self,
@@ -25,18 +25,19 @@ class PromptSource:
         rollouts_per_prompt: int,
         seed: int,
     ) -> None:
-        """``most_prompts`` are asked for at once: a family with fewer tasks is refused with a ValueError."""
+        """``most_prompts`` are asked for at once: a pool with fewer tasks is refused with a ValueError."""
         unknown = set(shares) - set(tasks)
         if unknown:
             raise ValueError(f"rl.families names {sorted(unknown)}; there are {sorted(tasks)}")
-        self._families = sorted(shares)
-        self._shares = np.array([shares[family] for family in self._families]) / sum(shares.values())
-        for family in self._families:
-            if not tasks[family]:
-                raise ValueError(f"rl.families names {family!r}, which has no tasks")
-            if len(tasks[family]) < most_prompts:
-                raise ValueError(f"{most_prompts} prompts are in flight at once, more than family {family!r} has tasks")
-        self._curricula = {family: Curriculum(tasks[family], k=rollouts_per_prompt) for family in self._families}
+        self._pools = sorted(shares)
+        self._shares = np.array([shares[pool] for pool in self._pools]) / sum(shares.values())
+        for pool in self._pools:
+            if not tasks[pool]:
+                raise ValueError(f"rl.families names {pool!r}, which has no tasks")
+            if len(tasks[pool]) < most_prompts:
+                raise ValueError(f"{most_prompts} prompts are in flight at once, more than {pool!r} has tasks")
+        self._curricula = {pool: Curriculum(tasks[pool], k=rollouts_per_prompt) for pool in self._pools}
+        self._pool_of = {task.id: pool for pool in self._pools for task in tasks[pool]}
         self.seed, self.step = seed, 0
         self.choices: list[Choice] = []  # those drawn last
 
@@ -47,24 +48,25 @@ class PromptSource:
         counts = rng.multinomial(num_prompts, self._shares)
         self.choices = [
             choice
-            for family, count in zip(self._families, counts, strict=True)
-            for choice in self._curricula[family].choose(int(count), rng)
+            for pool, count in zip(self._pools, counts, strict=True)
+            for choice in self._curricula[pool].choose(int(count), rng)
         ]
         return [choice.task for choice in self.choices]
 
     def learn(self, rewards: Iterable[tuple[Task, Sequence[float]]]) -> None:
         """Take the rewards of the groups that a step learns from; below 0 counts as 0."""
-        groups: dict[str, dict[str, list[float]]] = {family: {} for family in self._families}
+        groups: dict[str, dict[str, list[float]]] = {pool: {} for pool in self._pools}
         for task, group in rewards:
-            groups[task.family].setdefault(task.id, []).extend(min(max(reward, 0.0), 1.0) for reward in group)
-        for family, group_of in groups.items():
-            self._curricula[family].learn(group_of)
+            of_task = groups[self._pool_of[task.id]].setdefault(task.id, [])
+            of_task.extend(min(max(reward, 0.0), 1.0) for reward in group)
+        for pool, group_of in groups.items():
+            self._curricula[pool].learn(group_of)
 
     def mixed(self) -> dict[str, float]:
-        """How likely a group of each kind is to teach, by ``family/kind``."""
+        """How likely a group of each kind is to teach, by ``pool/kind``."""
         return {
-            f"{family}/{kind}": mixed
-            for family, curriculum in self._curricula.items()
+            f"{pool}/{kind}": mixed
+            for pool, curriculum in self._curricula.items()
             for kind, mixed in curriculum.mixed().items()
         }
 
@@ -79,8 +81,8 @@ class PromptSource:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after that step."""
         self.step = state["step"]
-        for family, curriculum in self._curricula.items():
-            curriculum.load_state_dict(state["curricula"][family])
+        for pool, curriculum in self._curricula.items():
+            curriculum.load_state_dict(state["curricula"][pool])
 
 
 class ChoiceLog(jsonl.Appender):

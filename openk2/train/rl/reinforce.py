@@ -72,6 +72,7 @@ def reinforce(
         env_seconds=config.env_seconds,
         stop_ids=stop_ids,
         judged=frozenset(config.critic.families if config.critic else ()),
+        verified_share=config.critic.verified_share if config.critic else 0.0,
         make_judge=_make_judge(config.critic, chat),
     )
     critic = None if config.critic is None else _critic_loop(config.critic, config, chat, playing.engine, compute)

@@ -41,7 +41,7 @@ class Playing:
 
     ``budgets`` are tokens an episode may sample, by ``family/kind`` or family; ``max_tokens`` is that of all others. An episode that a
     budget cuts earns ``-truncation_penalty`` (K2 §3.2, budget control). ``judged`` families have their groups rated by what
-    ``make_judge`` makes.
+    ``make_judge`` makes; ``verified_share`` of a reply's reward there is its environment's score all the same.
     """
 
     chat: ChatFormat
@@ -57,6 +57,7 @@ class Playing:
     env_seconds: float = 60.0
     stop_ids: frozenset[int] | None = None
     judged: frozenset[str] = frozenset()
+    verified_share: float = 0.0
     make_judge: MakeJudge | None = None
 
     def budget(self, task: Task) -> Budget:
@@ -267,7 +268,9 @@ class Player:
             return
         finally:
             self._judging.append((start, time.perf_counter()))
-        for trace, reward in zip(rated, rewards, strict=True):
+        for trace, judged in zip(rated, rewards, strict=True):
+            trace.info.pop("dropped", None)  # a critic rates what no environment can
+            reward = _mixed(judged, trace, self._playing.verified_share)
             trace.info |= {"reward": reward} if math.isfinite(reward) else {"dropped": "no_reward"}
 
     def _as_it_stands(self, group: Group, until: float) -> Group:
@@ -347,6 +350,14 @@ def reply_of(trace: Trace) -> str:
     """What the policy said last."""
     said = [message.content for message in trace.messages if message.role == "assistant"]
     return said[-1] if said else ""
+
+
+def _mixed(judged: float, trace: Trace, verified_share: float) -> float:
+    """Of the critic's reward and the environment's, where that counts too; NaN where it gave none."""
+    if not verified_share:
+        return judged
+    score = math.nan if trace.score is None else trace.score.total
+    return (1 - verified_share) * judged + verified_share * score
 
 
 def _verified(trace: Trace, truncation_penalty: float) -> JSON:

@@ -205,7 +205,7 @@ def test_prompts_come_by_share_and_kinds_that_teach_more_often() -> None:
     assert [resumed.draw(1)[0].id for _ in range(50)] == [source.draw(1)[0].id for _ in range(50)]
     source = PromptSource(tasks, {"a": 3.0, "b": 1.0}, most_prompts=5, **few)
     assert all(len({task.id for task in source.draw(5)}) == 5 for _ in range(50)), "a step draws no prompt twice"
-    with pytest.raises(ValueError, match="more than family 'b' has tasks"):
+    with pytest.raises(ValueError, match="more than 'b' has tasks"):
         PromptSource(tasks, {"a": 3.0, "b": 1.0}, most_prompts=6, **few)
     with pytest.raises(ValueError, match=r"rl\.families names \['c'\]"):
         PromptSource(tasks, {"c": 1.0}, most_prompts=1, **few)

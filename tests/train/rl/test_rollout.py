@@ -7,12 +7,15 @@ import json
 import resource
 import signal
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openk2.engine.config import EngineConfig
+from openk2.engine.engine import Engine
 from openk2.jobs import jsonl
 from openk2.model.transformer import Transformer
 from openk2.schema import Message, Observation, Score, Task, Trace
@@ -339,6 +342,39 @@ def test_a_reward_that_is_no_number_is_no_reward(model: Transformer, chat: ChatF
         for trace in group:
             assert trace.stop_reason != "done" or trace.info["dropped"] == "no_reward"
         assert any(trace.stop_reason == "done" for trace in group)
+
+
+class Fixed:
+    """A judge that likes every reply as much."""
+
+    async def rewards(self, task: Task, replies: Sequence[str]) -> list[float]:
+        return [0.25] * len(replies)
+
+
+@asynccontextmanager
+async def fixed_judge(_: Engine) -> AsyncIterator[Fixed]:
+    yield Fixed()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("env", [BeginEnv, NoNumber])
+def test_a_judged_reward_counts_the_score_by_its_share(
+    share: float, env: type[BeginEnv], model: Transformer, chat: ChatFormat, tmp_path: Path
+) -> None:
+    playing = make_playing(
+        chat, tmp_path, make_env=lambda _: env(), max_tokens=60, judged=frozenset({"begin"}), verified_share=share,
+        make_judge=fixed_judge,
+    )  # fmt: skip
+    done = [trace for group in play_groups(model, playing) for trace in group if trace.stop_reason == "done"]
+    assert done
+    for trace in done:
+        assert trace.score is not None
+        if share and env is NoNumber:
+            assert trace.info["dropped"] == "no_reward"
+        else:
+            score = trace.score.total if share else 0.0
+            assert trace.info["reward"] == pytest.approx((1 - share) * 0.25 + share * score)
+            assert "dropped" not in trace.info
 
 
 def test_a_full_disk_ends_the_stage(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
