@@ -147,6 +147,16 @@ def test_looking_around(browser: Browser, server: Running) -> None:
 
 
 @needs_chromium
+def test_a_trace_that_is_not_there_is_said_where_it_would_stand(browser: Browser, server: Running) -> None:
+    open_page(browser, server, "#open=59.999")
+    browser.wait_for("document.querySelector('#one .error') !== null")
+    browser.do("window.first = document.querySelector('#one .error'); document.getElementById('best').click()")
+    browser.wait_for("!first.isConnected && document.querySelector('#one .error') !== null")
+    assert "there is no number 999" in text_of(browser, "#one .error")
+    assert browser.do("document.getElementById('error').hidden")
+
+
+@needs_chromium
 def test_a_value_is_read_off_a_chart(browser: Browser, server: Running, made: Path) -> None:
     open_page(browser, server)
     place = browser.do(
