@@ -207,6 +207,7 @@ STUDIES: Mapping[str, Study] = {
             _critic("ECE", "known", "calibration_error"),
             _critic("overconfidence", "known", "overconfidence"),
             _critic("contradictions", "known", "contradictions"),
+            Measure("fresh pairs", _critic("", "fresh", "num_pairs").of, share=False, digits=0),
             _critic("accuracy, fresh pairs", "fresh", "accuracy"),
             _critic("ECE, fresh pairs", "fresh", "calibration_error"),
             _critic("overconfidence, fresh pairs", "fresh", "overconfidence"),
