@@ -59,13 +59,13 @@ lint: $(STAMP) ## Form, types, and which room may import which
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP) ## Measure against peers on this machine; writes results/
-	@for script in $(filter-out bench/__init__.py bench/adapters.py bench/gpu.py bench/vllm_peer.py,$(wildcard bench/*.py)); do \
+	@for script in $(filter-out bench/__init__.py bench/adapters.py bench/gpu.py bench/gpu_rl.py bench/vllm_peer.py,$(wildcard bench/*.py)); do \
 	  name=$$(basename $$script .py); echo "bench.$$name"; $(PYTHON) -m bench.$$name || exit 1; \
 	done
 
 gpu: $(if $(filter $(PYTHON),$(GPU_PYTHON)),$(STAMP)) ## The proofs and timings that need a CUDA device
 	@if [ "$$($(GPU_PYTHON) -c 'import torch; print(torch.cuda.is_available())')" = True ]; then \
-	  $(GPU_PYTHON) -m bench.gpu; \
+	  $(GPU_PYTHON) -m bench.gpu && $(GPU_PYTHON) -m bench.gpu_rl; \
 	else \
 	  echo "gpu: no CUDA device for $(GPU_PYTHON) here, so nothing was measured"; \
 	fi

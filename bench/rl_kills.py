@@ -3,7 +3,7 @@
 Both begin from the same SFT model. Every finished rollout on the disk at a kill is looked for again at the end: in the batch of a step,
 once, or among what stands still. Metrics of the last steps are compared.
 
-    python -m bench.rl_kills runs/rl --kills 20 --steps 300 --out results/rl-kills.json
+    python -m bench.rl_kills --kills 20 --steps 180 --out results/rl-kills.json
 """
 
 from __future__ import annotations
@@ -25,21 +25,25 @@ from openk2.jobs.provenance import provenance
 from openk2.stats import mean_interval
 from openk2.train.metrics import read_metrics
 
+VERB = "import sys; from openk2.cli import main; sys.exit(main())"
 COMPARED = 40  # last steps whose metrics are compared
 FIGURES = ("reward", "pass_rate", "response_tokens", "loss", "kl")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run whose SFT is done; it is copied")
+    parser.add_argument(
+        "run", type=Path, nargs="?", help="a run whose SFT is done; it is copied. By default one is made"
+    )
     parser.add_argument("--recipe", type=Path, default=Path("recipes/rl.toml"))
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--folder", type=Path, default=Path("runs/rl-kills"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/rl-kills.json"))
     args = parser.parse_args()
-    whole, killed = (prepared(args.run, args.folder / name) for name in ("whole", "killed"))
+    run = args.run or fine_tuned(args.recipe, args.folder / "base")
+    whole, killed = (prepared(run, args.folder / name) for name in ("whole", "killed"))
     began = time.monotonic()
     process = start(args.recipe, whole, args.steps)
     if process.wait() != 0:
@@ -53,6 +57,12 @@ def main() -> None:
     print(table(result))
 
 
+def fine_tuned(recipe: Path, run: Path) -> Path:
+    """The recipe's stages up to SFT; what is done is not done again."""
+    subprocess.run([sys.executable, "-c", VERB, "sft", str(recipe), "--run", str(run)], check=True)
+    return run
+
+
 def prepared(run: Path, to: Path) -> Path:
     """A copy of the run up to its SFT; it takes the recipe it is started with."""
     shutil.rmtree(to, ignore_errors=True)
@@ -62,9 +72,8 @@ def prepared(run: Path, to: Path) -> Path:
 
 def start(recipe: Path, run: Path, steps: int) -> subprocess.Popen[bytes]:
     """``openk2 rl`` in a process group of its own; the rollouts of every step stay on the disk."""
-    code = "import sys; from openk2.cli import main; sys.exit(main())"
     settings = ["--rl.steps", str(steps), "--rl.keep_rollouts", str(steps)]
-    command = [sys.executable, "-c", code, "rl", str(recipe), "--run", str(run), *settings]
+    command = [sys.executable, "-c", VERB, "rl", str(recipe), "--run", str(run), *settings]
     log = (run / "log.txt").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
