@@ -26,6 +26,7 @@ from openk2.train.metrics import read_metrics
 ROOT = Path(__file__).parents[1]
 WARM_UP_STEPS = 2
 SHORTENED = ("--pretrain.steps", "300", "--sft.steps", "300", "--worlds.num_train", "10000")
+POLICY_ALONE = ("--rl.ptx_weight", "0")  # so that what is trained on is what was sampled
 
 
 def play_on(recipe: Path, run: Path, seconds: float, flags: tuple[str, ...]) -> None:
@@ -39,10 +40,13 @@ def play_on(recipe: Path, run: Path, seconds: float, flags: tuple[str, ...]) -> 
 def told(run: Path) -> dict[str, Any] | None:
     """Tokens per second of playing and of training, idle time, what the changes between them take; None before there are steps."""
     path = run / "rl" / "metrics.jsonl"
-    rows = read_metrics(path)[WARM_UP_STEPS:] if path.exists() else []
+    everything = read_metrics(path) if path.exists() else []
+    tokens_by = {row["step"]: row["tokens"] for row in everything}
+    rows = [row for row in everything[WARM_UP_STEPS:] if "sampled_tokens" in row]  # one done again played nothing
     if len(rows) < 2:
         return None
-    steps = [row["spans"] for row in jsonl.read(run / "rl" / "timeline.jsonl")][WARM_UP_STEPS:]
+    spans_of = {row["step"]: row["spans"] for row in jsonl.read(run / "rl" / "timeline.jsonl")}
+    steps = [spans_of[row["step"]] for row in rows]
 
     def seconds_of(what: str) -> list[float]:
         """Of each step, in the process that leads: a GPU has one."""
@@ -54,7 +58,8 @@ def told(run: Path) -> dict[str, Any] | None:
     return {
         "steps": len(rows),
         "rollout_tokens_per_second": sum(row["sampled_tokens"] for row in rows) / sum(seconds_of("rollout")),
-        "train_tokens_per_second": (rows[-1]["tokens"] - rows[0]["tokens"]) / sum(seconds_of("train")[1:]),
+        "train_tokens_per_second": sum(row["tokens"] - tokens_by[row["step"] - 1] for row in rows)
+        / sum(seconds_of("train")),
         "idle_share": statistics.mean(row["idle_share"] for row in rows),
         "optimizer_seconds": statistics.median(seconds_of("update")),
         "switch_seconds": statistics.median(seconds_of("switch")),
@@ -72,7 +77,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print(f"bench.gpu_rl: torch {torch.__version__} sees no CUDA device here, so nothing was measured")
         return 0
-    play_on(args.recipe, args.run, args.seconds, SHORTENED)
+    play_on(args.recipe, args.run, args.seconds, (*SHORTENED, *POLICY_ALONE))
     found = told(args.run)
     if found is None:
         print(f"bench.gpu_rl: no steps of RL within {args.seconds:g} s; the same command goes on")

@@ -159,7 +159,7 @@ def table(result: dict) -> str:
         f"| of these lost | {result['lost']} |",
         f"| rollouts learnt from | {result['learnt_from']} |",
         f"| of these twice | {result['learnt_from_twice']} |",
-        f"| paused rollouts taken up | {result['resumed']} |",
+        f"| paused rollouts taken up, at least | {result['resumed']} |",
         "",
         f"| mean of the last {COMPARED} steps, 95 % interval | undisturbed | killed |",
         "|---|---|---|",

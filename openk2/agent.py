@@ -282,8 +282,8 @@ class Episode:
         task = Task.from_json(paused["task"])
         episode = cls(model, env, task, trace.seed, sampling, budget, chat, paused["rollout"])
         episode.trace, episode.num_turns = trace, paused["num_turns"]
-        episode._begun, episode._steps, episode._cut = paused["begun"], paused["steps"], paused["cut"]
-        episode._temperature = paused["temperature"]
+        episode._begun, episode._steps = paused["begun"], paused["steps"]
+        episode._cut, episode._temperature = paused["cut"], paused["temperature"]
         if "env" not in paused:
             episode._replays = episode._begun
             return episode

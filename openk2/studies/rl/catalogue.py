@@ -194,8 +194,9 @@ STUDIES: Mapping[str, Study] = {
         "Closed loop: verifiable rollouts keep the critic up to date with the policy it judges (K2 §3.2).",
         Plan("critic", STEPS, looks=4, wants_critic=True),
         (
-            Arm("closed loop", critic=CRITIC_ALONE),
-            Arm("known flaws alone", critic={**CRITIC_ALONE, "pairs_per_step": 0, "known_per_step": 6}),
+            Arm("closed loop", critic={**CRITIC_ALONE, "known_per_step": 6}),
+            # Of half the weight: a known pair is taught as much as beside as many fresh ones.
+            Arm("known flaws alone", critic={**CRITIC_ALONE, "pairs_per_step": 0, "known_per_step": 6, "weight": 0.05}),
             Arm(
                 "neither, no PTX",
                 rl={"ptx_weight": 0.0},

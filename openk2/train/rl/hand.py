@@ -24,7 +24,6 @@ class Hand:
         self._drawn = None if drawn is None else Sampled(**drawn)
         self._generation: Generation | None = None
         self._playing: asyncio.Task[Trace] | None = None
-        self._given_up = False
         self.told: JSON | None = None
 
     async def play(self) -> Trace:
@@ -33,7 +32,8 @@ class Hand:
         try:
             return await self._playing
         except asyncio.CancelledError:
-            if not self._given_up:  # the one who waits was cancelled, and with it the episode
+            waiting = asyncio.current_task()
+            if waiting is not None and waiting.cancelling():  # and with the one who waits, the episode
                 raise
             self.episode.trace.stop_reason = "aborted"
             return self.episode.trace
@@ -41,7 +41,6 @@ class Hand:
     def give_up(self) -> None:
         """End the episode where it stands."""
         if self._playing is not None:
-            self._given_up = True
             self._playing.cancel()
 
     @property

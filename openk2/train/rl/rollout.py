@@ -250,27 +250,25 @@ class Player:
         """Note in each trace's ``info`` its ``reward``, or as ``dropped`` why it has none."""
         if all("reward" in trace.info or "dropped" in trace.info for trace in group.finished.values()):
             return  # it was finished before the process that played it ended
+        judged = group.task.family in self._playing.judged
+        rated = [trace for _, trace in sorted(group.finished.items()) if judged and trace.stop_reason == "done"]
         for trace in group.finished.values():
-            trace.info |= _verified(trace, self._playing.truncation_penalty)
-        if group.task.family not in self._playing.judged:
-            return
-        rated = [trace for _, trace in sorted(group.finished.items()) if trace.stop_reason == "done"]
+            if trace not in rated:
+                trace.info |= _verified(trace, self._playing.truncation_penalty)
         if not rated:
             return
         assert self._judge is not None, "judged families come with a judge"
         start = time.perf_counter()
-        try:
+        try:  # until it has answered they have no reward: who takes the group up elsewhere has it rated anew
             rewards = await self._judge.rewards(group.task, [reply_of(trace) for trace in rated])
         except JudgeFailedError as error:
             for trace in rated:
                 trace.info |= {"dropped": f"judge_{error.reason}", "error": str(error)}
-                trace.info.pop("reward", None)
             return
         finally:
             self._judging.append((start, time.perf_counter()))
-        for trace, judged in zip(rated, rewards, strict=True):
-            trace.info.pop("dropped", None)  # a critic rates what no environment can
-            reward = _mixed(judged, trace, self._playing.verified_share)
+        for trace, liked in zip(rated, rewards, strict=True):
+            reward = _mixed(liked, trace, self._playing.verified_share)
             trace.info |= {"reward": reward} if math.isfinite(reward) else {"dropped": "no_reward"}
 
     def _as_it_stands(self, group: Group, until: float) -> Group:

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
+from openk2.jobs import jsonl
 from openk2.optim.config import OptimConfig
-from openk2.schema import Task
+from openk2.schema import Task, Trace
 from openk2.train.config import RLConfig
 from openk2.train.rl.controller import Controller
 from openk2.train.rl.rollout import Order, Played, Player, Playing
@@ -93,20 +94,28 @@ def test_as_many_are_in_flight_as_should_be_also_after_their_ledger_is_lost(tmp_
     controller.close()
 
 
-def test_prompts_of_a_step_that_was_killed_are_begun_once(tmp_path: Path) -> None:
-    controller, players, trainer = controlled(tmp_path, 1, prompts_in_flight=6)
-    controller.groups(1, some(6), 1.0)
-    controller.close()
-    arrived = tmp_path / "rollouts" / "arrived-000002-0.jsonl"
+def test_a_step_that_was_killed_goes_on_with_what_arrived_in_it(tmp_path: Path) -> None:
+    def killed(*_: object) -> None:
+        raise ConnectionResetError
+
+    controller, _, trainer = controlled(tmp_path, 1)
+    controller.groups(1, some(3), 1.0)
     trainer.step = 1
-    again, players, trainer = controlled(tmp_path, 1, step=1, prompts_in_flight=6)
+    controller._ledger.write_batch = killed  # type: ignore[method-assign]
+    with pytest.raises(ConnectionResetError):
+        controller.groups(2, some(3, 3), 1.0)
+    controller.close()
+    arrived = list(jsonl.read(tmp_path / "rollouts" / "arrived-000002-0.jsonl"))
+    assert {row["group"] for row in arrived} == {3, 4, 5}
+    again, players, _ = controlled(tmp_path, 1, step=1)
     assert again.num_wanted(2) == 3
-    again.groups(2, some(3, 6), 1.0)
-    kept = arrived.read_text() if arrived.exists() else ""
+    again.groups(2, some(3, 3), 1.0)
     again.close()
-    assert kept == "", "what the step told is known"
-    given = [group.number for order in players.orders[0] for group in order.groups]
-    assert len(given) == len(set(given)) == 6
+    given = [group for order in players.orders[0] for group in order.groups]
+    assert sorted(group.number for group in given) == [3, 4, 5], "each is begun once"
+    finished = {group.number: group.finished for group in given}
+    for row in arrived:
+        assert finished[row["group"]][row["rollout"]].token_ids == Trace.from_json(row["trace"]).token_ids
 
 
 def test_batches_since_the_last_checkpoint_stay(tmp_path: Path) -> None:

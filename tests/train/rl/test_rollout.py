@@ -377,6 +377,37 @@ def test_a_judged_reward_counts_the_score_by_its_share(
             assert "dropped" not in trace.info
 
 
+class Undecided(Fixed):
+    """Takes so long over some that a step ends meanwhile."""
+
+    async def rewards(self, task: Task, replies: Sequence[str]) -> list[float]:
+        await asyncio.sleep(0.5 if task.kind == "kind-1" else 0.0)
+        return await super().rewards(task, replies)
+
+
+@asynccontextmanager
+async def slow_judge(_: Engine) -> AsyncIterator[Undecided]:
+    yield Undecided()
+
+
+def test_a_group_that_waits_for_its_judge_has_no_reward_yet(
+    model: Transformer, chat: ChatFormat, tmp_path: Path
+) -> None:
+    """Taken up by another process, it is rated there, and not paid by the score that the judge stands in for."""
+    playing = make_playing(chat, tmp_path, judged=frozenset({"begin"}), make_judge=slow_judge)
+    killed = Player(model, playing)
+    groups = make_groups(8)
+    told = killed.play(make_order(playing, groups, quota=3)).unfinished
+    killed.close()
+    waiting = [group for group in told if len(group.finished) == playing.rollouts_per_prompt]
+    assert waiting
+    assert not any("reward" in t.info for g in waiting for t in g.finished.values() if t.stop_reason == "done")
+    after = Player(model, playing)
+    rated = after.play(make_order(playing, waiting, quota=len(waiting))).finished
+    after.close()
+    assert all(t.info["reward"] == 0.25 for g in rated for t in g.finished.values() if t.stop_reason == "done")
+
+
 def test_a_full_disk_ends_the_stage(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
     player = Player(model, make_playing(chat, tmp_path))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
