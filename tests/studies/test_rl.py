@@ -231,16 +231,17 @@ def test_what_sft_taught_is_measured_on_right_dialogues_of_shown_kinds(folder: P
 
 def test_a_run_that_another_study_made_is_taken(folder: Path) -> None:
     """Of the same recipe, seed and measurements, and of no other."""
-    found, base = tiny("objective"), Run.reopen(folder / "base").recipe
+    found, base = tiny("objective"), Run.reopen(folder / "base")
     arm, lent = found.arms[0], folder / "lender" / "as-it-was-called-seed-0.json"
-    made = _made(recipe_of(found.plan, arm, base, 0, 2), found.plan)
+    made = _made(base, recipe_of(found.plan, arm, base.recipe, 0, 2), found.plan)
     write_json(lent, {"arm": {"name": "as it was called"}, "seed": 0, "num_steps": 2, "made": made, "course": ["lent"]})
     taken = run(folder, found.plan, arm, seed=0, num_steps=2)
     assert (taken["course"], taken["arm"]) == (["lent"], asdict(arm))
     plans = [replace(found.plan, **other) for other in ({"num_tasks": 4}, {"looks": 2}, {"control": True})]
-    others = [_made(recipe_of(plan, arm, base, 0, 2), plan) for plan in plans]
+    others = [_made(base, recipe_of(plan, arm, base.recipe, 0, 2), plan) for plan in plans]
     others += [
-        _made(recipe_of(found.plan, each, base, seed, 2), found.plan) for each, seed in ((found.arms[1], 0), (arm, 1))
+        _made(base, recipe_of(found.plan, each, base.recipe, seed, 2), found.plan)
+        for each, seed in ((found.arms[1], 0), (arm, 1))
     ]
     assert made not in others
     lent.unlink()
@@ -456,3 +457,15 @@ def test_a_result_of_another_shape_is_refused(folder: Path, recipe: Recipe) -> N
     (folder / "bent" / f"{runs.file_name(found.arms[0], 0)}.json").write_text('{"arm": {}, "seed": 0, "num_steps": 2}')
     with pytest.raises(ValueError, match=r"0-seed-0\.json is no result of this study \(course: Field required\)"):
         study(folder, recipe, plan, found.arms, num_seeds=2)
+
+
+def test_results_of_another_sft_model_are_refused(folder: Path, recipe: Recipe) -> None:
+    plan, arms = Plan("elsewhere", 2, num_tasks=3), tiny("ptx").arms
+    path = folder / "elsewhere" / "sft.json"
+    for told in ({"sft": "another"}, {"made": {"sft": "another"}}):
+        write_json(path, told)
+        with pytest.raises(
+            ValueError, match=r"sft\.json is of another SFT model than the one in .*base: take another --out"
+        ):
+            study(folder, recipe, plan, arms, num_seeds=2)
+    path.unlink()

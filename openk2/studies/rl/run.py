@@ -19,7 +19,9 @@ from typing import Any
 from rich.console import Console
 
 from openk2 import pipeline
+from openk2.engine.fingerprint import fingerprint
 from openk2.jobs.atomic import read_json, write_json
+from openk2.jobs.provenance import provenance
 from openk2.model.transformer import Transformer
 from openk2.pipeline import stages
 from openk2.pipeline.folder import Run
@@ -52,7 +54,8 @@ class Plan:
     ``looks``: how often a critic is measured on the way, the end included. ``control``: SFT goes on for the time that RL took, and is
     measured too. ``all_cores``: a run has the recipe's threads. ``alone``: one run at a time. ``slow_tools``: tools are played at
     a service with this latency. ``sft_temperatures``: at which the SFT model is measured besides. ``answer_tokens``: how many an
-    answer may have when a model is measured, by default as in the recipe's evaluation.
+    answer may have when a model is measured, by default as in the recipe's evaluation; longer ones are not judged, as two might not
+    fit into a comparison.
     """
 
     name: str
@@ -66,6 +69,11 @@ class Plan:
     wants_critic: bool = False
     sft_temperatures: tuple[float, ...] = ()
     answer_tokens: int | None = None
+
+    @property
+    def judges(self) -> bool:
+        """Whether letters are compared, where the recipe has a critic."""
+        return self.answer_tokens is None
 
 
 class _Run(runs.Kept):
@@ -84,7 +92,7 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     """
     base = Run.reopen(folder / "base")
     recipe = recipe_of(plan, arm, base.recipe, seed, num_steps)
-    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": _made(recipe, plan)}
+    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": _made(base, recipe, plan)}
     for path in sorted(folder.glob(f"*/*-seed-{seed}.json")):
         if (other := read_json(path)).get("made") == told["made"]:
             return {**other, **told}
@@ -102,7 +110,7 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
         room.carry_out("sft_control", stages.sft_control)
         models[CONTROL] = _measured(bench, room, "sft_control", room.folder / "sft_control" / "eval")
     judged = []
-    if bench.rl.critic is not None:
+    if bench.rl.critic is not None and plan.judges:
         known = read_json(folder / plan.name / "sft.json")["letters"]
         for checkpoint in checkpoints(room.folder / "rl" / "checkpoints")[-plan.looks :]:
             step = read_state(checkpoint)["step"]
@@ -116,10 +124,15 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     return {**told, "course": course, "models": models, "judged": judged}
 
 
-def _made(recipe: Recipe, plan: Plan) -> JSON:
+def _made(base: Run, recipe: Recipe, plan: Plan) -> JSON:
     """What two runs have in common that give the same result."""
     measured = {key: value for key, value in asdict(plan).items() if key in _MEASURED}
-    return {"recipe": recipe.fingerprint, **measured}
+    return {"commit": provenance()["commit"], "sft": _weights(base), "recipe": recipe.fingerprint, **measured}
+
+
+def _weights(base: Run) -> str:
+    """Whose model all runs start from."""
+    return fingerprint(base.model_after("sft"))
 
 
 def recipe_of(plan: Plan, arm: Arm, base: Recipe, seed: int, num_steps: int) -> Recipe:
@@ -201,6 +214,7 @@ def study(
     for arm in arms:
         recipe_of(plan, arm, recipe, 0, num_steps)  # what is wrong with one should not show after an hour
     pipeline.run_stage("sft", recipe, folder / "base")
+    _refuse_others(folder, plan)
     sft = _sft(folder, plan)
     results = runs.carry_out(
         folder / plan.name,
@@ -216,6 +230,17 @@ def study(
     return sft, results
 
 
+def _refuse_others(folder: Path, plan: Plan) -> None:
+    """Raises ValueError where the study's folder holds results that began from another SFT model."""
+    ours = _weights(Run.reopen(folder / "base"))
+    for path in sorted((folder / plan.name).glob("*.json")):
+        theirs = read_json(path)
+        if theirs.get("sft", theirs.get("made", {}).get("sft", ours)) != ours:
+            raise ValueError(
+                f"{path} is of another SFT model than the one in {folder / 'base'}: take another --out, or remove it"
+            )
+
+
 def _sft(folder: Path, plan: Plan) -> JSON:
     """What the SFT model can do, measured once."""
     path = folder / plan.name / "sft.json"
@@ -223,8 +248,8 @@ def _sft(folder: Path, plan: Plan) -> JSON:
         base = Run.reopen(folder / "base")
         bench, model = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
         room = folder / plan.name / "under way" / "sft"
-        told = _measured(bench, base, "sft", room, plan.sft_temperatures)
-        if bench.rl.critic is not None:
+        told = {"sft": _weights(base), **_measured(bench, base, "sft", room, plan.sft_temperatures)}
+        if bench.rl.critic is not None and plan.judges:
             letters = bench.letters(model, room)
             told |= {"letters": letters, "judged": {"step": 0, **bench.judged(model, model, room, letters)}}
         write_json(path, told)
