@@ -31,8 +31,7 @@ POLICY_ALONE = ("--rl.ptx_weight", "0")  # so that what is trained on is what wa
 
 def play_on(recipe: Path, run: Path, seconds: float, flags: tuple[str, ...]) -> None:
     """``openk2 rl`` until it is done or the time is up. Raises CalledProcessError where it fails."""
-    code = "import sys; from openk2.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "rl", str(recipe), "--run", str(run), *flags]
+    command = [sys.executable, "-m", "openk2.cli", "rl", str(recipe), "--run", str(run), *flags]
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(command, cwd=ROOT, check=True, timeout=seconds)
 

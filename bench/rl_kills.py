@@ -25,7 +25,7 @@ from openk2.jobs.provenance import provenance
 from openk2.stats import mean_interval
 from openk2.train.metrics import read_metrics
 
-VERB = "import sys; from openk2.cli import main; sys.exit(main())"
+OPENK2 = (sys.executable, "-m", "openk2.cli")
 COMPARED = 40  # last steps whose metrics are compared
 FIGURES = ("reward", "pass_rate", "response_tokens", "loss", "kl")
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 def fine_tuned(recipe: Path, run: Path) -> Path:
     """The recipe's stages up to SFT; what is done is not done again."""
-    subprocess.run([sys.executable, "-c", VERB, "sft", str(recipe), "--run", str(run)], check=True)
+    subprocess.run([*OPENK2, "sft", str(recipe), "--run", str(run)], check=True)
     return run
 
 
@@ -73,7 +73,7 @@ def prepared(run: Path, to: Path) -> Path:
 def start(recipe: Path, run: Path, steps: int) -> subprocess.Popen[bytes]:
     """``openk2 rl`` in a process group of its own; the rollouts of every step stay on the disk."""
     settings = ["--rl.steps", str(steps), "--rl.keep_rollouts", str(steps)]
-    command = [sys.executable, "-c", VERB, "rl", str(recipe), "--run", str(run), *settings]
+    command = [*OPENK2, "rl", str(recipe), "--run", str(run), *settings]
     log = (run / "log.txt").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 

@@ -232,15 +232,16 @@ def test_what_sft_taught_is_measured_on_right_dialogues_of_shown_kinds(folder: P
 def test_a_run_that_another_study_made_is_taken(folder: Path) -> None:
     """Of the same recipe, seed and measurements, and of no other."""
     found, base = tiny("objective"), Run.reopen(folder / "base")
+    sft = base.model_after("sft")
     arm, lent = found.arms[0], folder / "lender" / "as-it-was-called-seed-0.json"
-    made = _made(base, recipe_of(found.plan, arm, base.recipe, 0, 2), found.plan)
+    made = _made(sft, recipe_of(found.plan, arm, base.recipe, 0, 2), found.plan)
     write_json(lent, {"arm": {"name": "as it was called"}, "seed": 0, "num_steps": 2, "made": made, "course": ["lent"]})
     taken = run(folder, found.plan, arm, seed=0, num_steps=2)
     assert (taken["course"], taken["arm"]) == (["lent"], asdict(arm))
     plans = [replace(found.plan, **other) for other in ({"num_tasks": 4}, {"looks": 2}, {"control": True})]
-    others = [_made(base, recipe_of(plan, arm, base.recipe, 0, 2), plan) for plan in plans]
+    others = [_made(sft, recipe_of(plan, arm, base.recipe, 0, 2), plan) for plan in plans]
     others += [
-        _made(base, recipe_of(found.plan, each, base.recipe, seed, 2), found.plan)
+        _made(sft, recipe_of(found.plan, each, base.recipe, seed, 2), found.plan)
         for each, seed in ((found.arms[1], 0), (arm, 1))
     ]
     assert made not in others

@@ -81,9 +81,9 @@ def _mean_of(words: str, metric: str, *, share: bool = True, digits: int = 1) ->
     return Measure(words, mean, share, digits)
 
 
-def _critic(words: str, *path: str) -> Measure:
+def _critic(words: str, *path: str, share: bool = True, digits: int = 1) -> Measure:
     """Of the critic at the end."""
-    return Measure(words, lambda entry: _within(entry["judged"][-1], path) if entry["judged"] else None)
+    return Measure(words, lambda entry: _within(entry["judged"][-1], path) if entry["judged"] else None, share, digits)
 
 
 def _within(told: Any, path: Sequence[str]) -> float | None:
@@ -208,7 +208,7 @@ STUDIES: Mapping[str, Study] = {
             _critic("ECE", "known", "calibration_error"),
             _critic("overconfidence", "known", "overconfidence"),
             _critic("contradictions", "known", "contradictions"),
-            Measure("fresh pairs", _critic("", "fresh", "num_pairs").of, share=False, digits=0),
+            _critic("fresh pairs", "fresh", "num_pairs", share=False, digits=0),
             _critic("accuracy, fresh pairs", "fresh", "accuracy"),
             _critic("ECE, fresh pairs", "fresh", "calibration_error"),
             _critic("overconfidence, fresh pairs", "fresh", "overconfidence"),

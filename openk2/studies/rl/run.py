@@ -91,8 +91,8 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     Where another study has made the very same run, its result is taken.
     """
     base = Run.reopen(folder / "base")
-    recipe = recipe_of(plan, arm, base.recipe, seed, num_steps)
-    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": _made(base, recipe, plan)}
+    sft, recipe = base.model_after("sft"), recipe_of(plan, arm, base.recipe, seed, num_steps)
+    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": _made(sft, recipe, plan)}
     for path in sorted(folder.glob(f"*/*-seed-{seed}.json")):
         if (other := read_json(path)).get("made") == told["made"]:
             return {**other, **told}
@@ -100,7 +100,7 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     if plan.slow_tools or (plan.control and not (place / "rl" / "done.json").exists()):
         shutil.rmtree(place, ignore_errors=True)  # its time cannot be measured in pieces
     room = _room(place, base, recipe)
-    bench, sft = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
+    bench = Bench(base, plan.num_tasks, plan.answer_tokens)
     with _services(room, plan.slow_tools) as urls:
         gym = room.recipe.gym.model_copy(update={"services": urls})
         playing = replace(room, recipe=room.recipe.model_copy(update={"gym": gym}))
@@ -124,15 +124,10 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     return {**told, "course": course, "models": models, "judged": judged}
 
 
-def _made(base: Run, recipe: Recipe, plan: Plan) -> JSON:
+def _made(sft: Transformer, recipe: Recipe, plan: Plan) -> JSON:
     """What two runs have in common that give the same result."""
     measured = {key: value for key, value in asdict(plan).items() if key in _MEASURED}
-    return {"commit": provenance()["commit"], "sft": _weights(base), "recipe": recipe.fingerprint, **measured}
-
-
-def _weights(base: Run) -> str:
-    """Whose model all runs start from."""
-    return fingerprint(base.model_after("sft"))
+    return {"commit": provenance()["commit"], "sft": fingerprint(sft), "recipe": recipe.fingerprint, **measured}
 
 
 def recipe_of(plan: Plan, arm: Arm, base: Recipe, seed: int, num_steps: int) -> Recipe:
@@ -232,7 +227,7 @@ def study(
 
 def _refuse_others(folder: Path, plan: Plan) -> None:
     """Raises ValueError where the study's folder holds results that began from another SFT model."""
-    ours = _weights(Run.reopen(folder / "base"))
+    ours = fingerprint(Run.reopen(folder / "base").model_after("sft"))
     for path in sorted((folder / plan.name).glob("*.json")):
         theirs = read_json(path)
         if theirs.get("sft", theirs.get("made", {}).get("sft", ours)) != ours:
@@ -248,7 +243,7 @@ def _sft(folder: Path, plan: Plan) -> JSON:
         base = Run.reopen(folder / "base")
         bench, model = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
         room = folder / plan.name / "under way" / "sft"
-        told = {"sft": _weights(base), **_measured(bench, base, "sft", room, plan.sft_temperatures)}
+        told = {"sft": fingerprint(model), **_measured(bench, base, "sft", room, plan.sft_temperatures)}
         if bench.rl.critic is not None and plan.judges:
             letters = bench.letters(model, room)
             told |= {"letters": letters, "judged": {"step": 0, **bench.judged(model, model, room, letters)}}

@@ -251,9 +251,11 @@ class Player:
         if all("reward" in trace.info or "dropped" in trace.info for trace in group.finished.values()):
             return  # it was finished before the process that played it ended
         judged = group.task.family in self._playing.judged
-        rated = [trace for _, trace in sorted(group.finished.items()) if judged and trace.stop_reason == "done"]
-        for trace in group.finished.values():
-            if trace not in rated:
+        rated: list[Trace] = []
+        for _, trace in sorted(group.finished.items()):
+            if judged and trace.stop_reason == "done":
+                rated.append(trace)
+            else:
                 trace.info |= _verified(trace, self._playing.truncation_penalty)
         if not rated:
             return

@@ -52,6 +52,18 @@ def long_playing(chat: ChatFormat, folder: Path, **changes: Any) -> Playing:
     return make_playing(chat, folder, **(settings | changes))
 
 
+def taken_up(model: Transformer, playing: Playing, quota: int = 1) -> tuple[list[Group], list[Group]]:
+    """What one player told of eight groups when so many were finished, and how another finished the rest."""
+    killed, after = Player(model, playing), Player(model, playing)
+    told = killed.play(make_order(playing, make_groups(8), quota=quota)).unfinished
+    killed.close()
+    # As a process that comes after would read it: what is told does not change any more.
+    again = [Group.from_json(json.loads(json.dumps(group.to_json()))) for group in told]
+    rest = after.play(make_order(playing, again, quota=8)).finished
+    after.close()
+    return told, rest
+
+
 def tokens(groups: list[Group]) -> dict[tuple[int, int], list[int]]:
     return {(group.number, k): trace.token_ids for group in groups for k, trace in group.finished.items()}
 
@@ -166,15 +178,9 @@ def test_another_process_takes_it_up(model: Transformer, chat: ChatFormat, tmp_p
 def test_an_environment_that_answers_otherwise_costs_its_trace(
     model: Transformer, chat: ChatFormat, tmp_path: Path
 ) -> None:
-    playing = long_playing(chat, tmp_path, make_env=lambda _: Forgetful())
-    player = Player(model, playing)
-    first = player.play(make_order(playing, make_groups(8), quota=1))
-    player.close()
-    assert any(record["episode"]["begun"] for group in first.unfinished for record in group.paused.values())
-    after = Player(model, playing)
-    rest = after.play(make_order(playing, first.unfinished, quota=8))
-    after.close()
-    reasons = {trace.info.get("dropped") for group in rest.finished for trace in group.finished.values()}
+    told, rest = taken_up(model, long_playing(chat, tmp_path, make_env=lambda _: Forgetful()))
+    assert any(record["episode"]["begun"] for group in told for record in group.paused.values())
+    reasons = {trace.info.get("dropped") for group in rest for trace in group.finished.values()}
     assert "env_diverged" in reasons
 
 
@@ -273,14 +279,8 @@ class Unrestorable(BeginEnv):
 
 
 def test_what_cannot_be_restored_costs_its_trace(model: Transformer, chat: ChatFormat, tmp_path: Path) -> None:
-    playing = long_playing(chat, tmp_path, make_env=lambda _: Unrestorable())
-    killed = Player(model, playing)
-    told = killed.play(make_order(playing, make_groups(8), quota=1)).unfinished
-    killed.close()
+    told, rest = taken_up(model, long_playing(chat, tmp_path, make_env=lambda _: Unrestorable()))
     begun = {(g.number, k) for g in told for k, record in g.paused.items() if record["episode"]["begun"]}
-    after = Player(model, playing)
-    rest = after.play(make_order(playing, told, quota=8)).finished
-    after.close()
     broken = {(g.number, k) for g in rest for k, t in g.finished.items() if t.info.get("dropped") == "env_raised"}
     assert broken == begun != set()
 
@@ -395,16 +395,10 @@ def test_a_group_that_waits_for_its_judge_has_no_reward_yet(
 ) -> None:
     """Taken up by another process, it is rated there, and not paid by the score that the judge stands in for."""
     playing = make_playing(chat, tmp_path, judged=frozenset({"begin"}), make_judge=slow_judge)
-    killed = Player(model, playing)
-    groups = make_groups(8)
-    told = killed.play(make_order(playing, groups, quota=3)).unfinished
-    killed.close()
+    told, rated = taken_up(model, playing, quota=3)
     waiting = [group for group in told if len(group.finished) == playing.rollouts_per_prompt]
     assert waiting
     assert not any("reward" in t.info for g in waiting for t in g.finished.values() if t.stop_reason == "done")
-    after = Player(model, playing)
-    rated = after.play(make_order(playing, waiting, quota=len(waiting))).finished
-    after.close()
     assert all(t.info["reward"] == 0.25 for g in rated for t in g.finished.values() if t.stop_reason == "done")
 
 
