@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeVar
 
+from openk2.jobs.hold import HeldError, HoldLimit
 from openk2.schema import (
     ChatModel,
     Env,
@@ -67,7 +68,7 @@ class Episode:
     """One task being played. ``play`` runs it to its end; meanwhile it can be paused, and taken up in another process.
 
     ``seed`` decides what the environment draws; with it, ``rollout`` decides what the policy does, where one environment's
-    episode is played several times.
+    episode is played several times. ``hold`` interrupts an environment that never awaits.
     """
 
     model: ChatModel
@@ -78,6 +79,7 @@ class Episode:
     budget: Budget
     chat: ChatFormat | None = None
     rollout: int | None = None
+    hold: HoldLimit | None = None
     trace: Trace = field(init=False)
     num_turns: int = field(init=False, default=0)
     _begun: bool = field(init=False, default=False)
@@ -228,11 +230,21 @@ class Episode:
 
     async def _guarded(self, call: Awaitable[T], wanted: type[T]) -> T:
         """Environments are other people's code: what they raise, never finish or get wrong becomes one kind of error."""
+
+        async def answer() -> T:
+            return await call
+
         try:
             async with asyncio.timeout(self.budget.env_seconds):
-                given = await call
+                given = await (answer() if self.hold is None else self.hold.watched(answer()))
         except EnvFailedError:  # of an environment elsewhere, which knows how it broke
             raise
+        except HeldError as error:
+            raise EnvFailedError("timed_out", str(error)) from None
+        except asyncio.CancelledError as error:
+            if (playing := asyncio.current_task()) is None or playing.cancelling():
+                raise  # the episode is given up
+            raise EnvFailedError("raised", "it cancelled itself") from error
         except TimeoutError as error:
             told = str(error) or f"no answer within {self.budget.env_seconds:g} s"
             raise EnvFailedError("timed_out", told) from error
@@ -241,6 +253,15 @@ class Episode:
         if wrong := _wrong(given, wanted):
             raise EnvFailedError("wrong_type", wrong)
         return given
+
+    def _at_once(self, call: Callable[..., T], *given: Any) -> T:
+        """What an environment does without awaiting, within its time."""
+        if self.hold is None:
+            return call(*given)
+        try:
+            return self.hold.within(call, *given)
+        except HeldError as error:
+            raise EnvFailedError("timed_out", str(error)) from None
 
     def pause(self) -> dict[str, Any] | None:
         """All that is needed to go on later, in another process too, as plain JSON; None where that cannot be.
@@ -256,7 +277,7 @@ class Episode:
             if how == "none" or (how == "snapshot" and self._steps):
                 return None
             if how == "snapshot":
-                paused["env"] = self.env.snapshot().hex()
+                paused["env"] = self._at_once(self.env.snapshot).hex()
         except Exception as error:  # noqa: BLE001 - an environment is other people's code, as in ``_guarded``
             self.trace.info["unpausable"] = f"{type(error).__name__}: {error}"
             return None
@@ -272,6 +293,7 @@ class Episode:
         sampling: Sampling,
         budget: Budget,
         chat: ChatFormat | None = None,
+        hold: HoldLimit | None = None,
     ) -> Self:
         """Take up a paused episode where it stood; ``play`` then runs it to its end.
 
@@ -280,7 +302,7 @@ class Episode:
         """
         trace = Trace.from_json(paused["trace"])
         task = Task.from_json(paused["task"])
-        episode = cls(model, env, task, trace.seed, sampling, budget, chat, paused["rollout"])
+        episode = cls(model, env, task, trace.seed, sampling, budget, chat, paused["rollout"], hold)
         episode.trace, episode.num_turns = trace, paused["num_turns"]
         episode._begun, episode._steps = paused["begun"], paused["steps"]
         episode._cut, episode._temperature = paused["cut"], paused["temperature"]
@@ -288,7 +310,7 @@ class Episode:
             episode._replays = episode._begun
             return episode
         try:
-            env.restore(bytes.fromhex(paused["env"]))
+            episode._at_once(env.restore, bytes.fromhex(paused["env"]))
         except EnvFailedError as failure:
             episode._lost = failure
         except Exception as error:  # noqa: BLE001 - an environment is other people's code, as in ``_guarded``
@@ -314,6 +336,8 @@ def _wrong(given: object, wanted: type) -> str:
     """What an environment has got wrong about its answer, or nothing."""
     if not isinstance(given, wanted):
         return f"gave a {type(given).__name__} where a {wanted.__name__} belongs"
+    if isinstance(given, Score) and not 0.0 <= given.total <= 1.0:
+        return f"gave a score of {given.total:g}, which does not lie in [0, 1]"
     if isinstance(given, Observation):
         if not all(isinstance(message, Message) for message in given.messages):
             return "gave messages that are none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import pickle
 from collections import Counter
 from typing import Any
@@ -48,6 +49,8 @@ class Broken(ArithmeticEnv):
             raise OSError("the disk is gone")
         if self._how == "timed_out":
             await asyncio.sleep(60)
+        if self._how == "cancelled":
+            raise asyncio.CancelledError
         return "nonsense"
 
 
@@ -56,18 +59,33 @@ def play(env: ArithmeticEnv) -> Trace:
     return asyncio.run(run_episode(model, env, TASK, seed=0, budget=Budget(env_seconds=0.2)))
 
 
-@pytest.mark.parametrize("how", ["raised", "timed_out", "wrong_type"])
+@pytest.mark.parametrize("how", ["raised", "timed_out", "wrong_type", "cancelled"])
 @pytest.mark.parametrize("where", ["reset", "step", "score", "close"])
 def test_each_way_to_break_has_a_name(where: str, how: str) -> None:
     trace = play(Broken(where, how))
-    assert (trace.stop_reason, trace.info["trouble"]) == ("env_error", how)
+    assert (trace.stop_reason, trace.info["trouble"]) == ("env_error", "raised" if how == "cancelled" else how)
     assert trace.score == Score(0.0)
     told = {
         "raised": "OSError: the disk is gone",
         "timed_out": "no answer within 0.2 s",
         "wrong_type": "gave a str where",
+        "cancelled": "it cancelled itself",
     }
     assert told[how] in trace.info["error"]
+
+
+@pytest.mark.parametrize("total", [math.nan, math.inf, -0.5])
+def test_a_score_outside_its_range_is_none(total: float) -> None:
+    class Odd(ArithmeticEnv):
+        async def score(self, trace: Trace) -> Score:
+            score = await super().score(trace)
+            score.total = total
+            return score
+
+    trace = play(Odd())
+    assert (trace.info["trouble"], trace.score) == ("wrong_type", Score(0.0))
+    assert "does not lie in [0, 1]" in trace.info["error"]
+    assert Trace.from_json(json.loads(json.dumps(trace.to_json()))).score == trace.score
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ class Appender:
     def write_line(self, line: bytes) -> None:
         """Append what ``encode`` made of a record, here or in another process."""
         written = os.write(self._handle, line)
-        if written != len(line):
+        if written != len(line):  # torn, where a later line that fits would hide the tear
+            os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
             told = f"no room for a line of {len(line)} bytes, {written} were written"
             raise OSError(errno.ENOSPC, told, str(self._path))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
+import time
 from multiprocessing import parent_process
 
 
@@ -20,5 +22,18 @@ def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
     def watch() -> None:
         parent.join()
         os.kill(os.getpid(), number)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_when_closed(descriptor: int, seconds: float = 1.0) -> None:
+    """Kill this process so long after the other end of a socket was closed, as it is when who held it is gone; returns at once."""
+
+    def watch() -> None:
+        hung_up = select.poll()
+        hung_up.register(descriptor, 0)  # nothing but that the other end is gone
+        hung_up.poll()
+        time.sleep(seconds)  # to end by itself
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

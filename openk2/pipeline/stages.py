@@ -248,13 +248,21 @@ def rl(run: Run) -> Done:
 
 
 def _prompt_pools(recipe: Recipe, config: RLConfig) -> tuple[dict[str, Sequence[Task]], dict[str, float]]:
-    """The tasks of each family that RL is for, apart from those of kinds that SFT shows too; and each pool's share."""
+    """The tasks of each family that RL is for, apart from those of kinds that SFT shows too; and each pool's share.
+
+    Raises ValueError for a family that no critic can judge.
+    """
     pools, shares = dict[str, Sequence[Task]](), dict[str, float]()
     for family, share in config.families.items():
         pools[family], shares[family] = tasks(family, recipe.worlds, "rl", recipe.gym), share
-        if config.shown_share and (family == "tools" or family in recipe.gym.undemonstrated):
-            pools[f"{family}-shown"] = tasks(family, recipe.worlds, "train", recipe.gym)
+        left_out = family == "tools" or family in recipe.gym.undemonstrated
+        if config.shown_share and left_out and (shown := tasks(family, recipe.worlds, "train", recipe.gym)):
+            pools[f"{family}-shown"] = shown
             shares |= {f"{family}-shown": share * config.shown_share, family: share * (1 - config.shown_share)}
+        if config.critic and family in config.critic.families and "question" not in pools[family][0].payload:
+            raise ValueError(
+                f"rl.critic.families: tasks of {family} have no question that replies could be compared by"
+            )
     return pools, shares
 
 

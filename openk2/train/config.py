@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from openk2.gym.critic.config import CriticConfig
 from openk2.llm.config import EndpointConfig
@@ -73,13 +73,22 @@ class CriticTrainingConfig(BaseModel):
     heldout_pairs: int = Field(default=56, ge=0, description="pairs with known flaws that measure the critic")
     measure_every: PositiveInt = Field(default=5, description="steps between measurements")
 
+    @model_validator(mode="after")
+    def _endpoint_ranks(self) -> Self:
+        if self.groupwise and self.endpoint is None:
+            raise ValueError("groupwise is how an endpoint judges: name one, or leave it out")
+        return self
+
 
 class RLConfig(StageConfig):
     """Reinforcement learning with rewards that are verified or judged (K2 §3.2)."""
 
     families: dict[str, PositiveFloat] = Field(description="task families and their share of the prompts")
     shown_share: float = Field(
-        default=0.0, ge=0, lt=1, description="of a family's prompts, the share that is of kinds demonstrations show"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="of a family's prompts, the share that is of kinds demonstrations show, where they do not show all",
     )
     prompts_per_step: PositiveInt = Field(description="prompts that a step learns from")
     rollouts_per_prompt: PositiveInt = Field(default=8, description="K, the size of a group")
@@ -100,7 +109,7 @@ class RLConfig(StageConfig):
     objective: Literal["sequence", "token"] = Field(default="token", description="form of the K1.5 objective")
     tau: PositiveFloat = Field(default=0.1, description="τ, the pull towards the sampling policy")
     temperature: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(1.0, 1.0), description="sampling, first and last step"
+        default=(1.0, 1.0), description="sampling, evenly from the first towards the second over the steps"
     )
     max_tokens: PositiveInt = Field(default=192, description="tokens an episode may sample; beyond, it is cut")
     budgets: dict[str, PositiveInt] = Field(

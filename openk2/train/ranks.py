@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from openk2.engine.weights.meeting import Meeting
 from openk2.model.config import ModelConfig
 from openk2.model.transformer import Transformer
+from openk2.train.failure import Failure
 from openk2.train.twin import Counts, Loss, Question, Share, run, run_afresh, weights_of
 
 T = TypeVar("T")
@@ -152,8 +152,8 @@ class Ranks:
         """What each says, in order. Raises the first failure when all have been heard."""
         heard = [self._hear(rank) for rank in self._others]
         for rank, answer in enumerate(heard, start=1):
-            if isinstance(answer, _Failure):
-                raise RuntimeError(f"at rank {rank}:\n{answer.traceback}")
+            if isinstance(answer, Failure):
+                raise answer.raised(f"at rank {rank}")
         return heard
 
     def _hear(self, rank: int) -> Any:
@@ -186,8 +186,8 @@ def _serve(channel: _Channel) -> None:
                     answer = order.carry_out(model)
         except LostRankError:
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, rank 0 raises it
-            answer = _Failure(traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 raises it
+            answer = Failure.of(error)
         channel.tell(0, answer)
 
 
@@ -258,11 +258,6 @@ class _Result:
     share: Share
     has_grad: list[bool]
     counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    traceback: str
 
 
 def _gradients(parameters: Sequence[Tensor], has_grad: Sequence[bool]) -> list[Tensor]:

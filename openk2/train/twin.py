@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,8 +24,10 @@ from typing import IO, Any, TypeVar
 import torch
 from torch import Tensor
 
+from openk2.jobs.lifeline import end_when_closed
 from openk2.model.transformer import Transformer
 from openk2.optim.qk_clip import forget
+from openk2.train.failure import Failure
 
 # A micro-batch's loss, already divided by the whole step's normaliser, and numbers to add up over the step.
 # It travels between processes: a module's function with its arguments bound, no lambda.
@@ -171,8 +172,8 @@ class Twin:
             answer = _receive(self._connection)
         except (EOFError, ConnectionError) as error:
             raise self._ended() from error
-        if isinstance(answer, _Failure):
-            raise RuntimeError(f"in the process that trains beside this one:\n{answer.traceback}")
+        if isinstance(answer, Failure):
+            raise answer.raised("in the process that trains beside this one")
         assert isinstance(answer, _Result | _Answer)
         return answer
 
@@ -206,16 +207,12 @@ class _Answer:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    traceback: str
-
-
 def serve(connection_fd: int, memory_fd: int) -> None:
     """The other process's life: take work until the parent is gone."""
     # Ctrl-C is for the parent, which lets the step under way end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(connection_fd)
+    end_when_closed(connection_fd)
     try:
         model: Transformer = _receive(connection)
         shared = _Shared(model, memory_fd, create=False)
@@ -224,15 +221,15 @@ def serve(connection_fd: int, memory_fd: int) -> None:
         while True:
             work: _Work | _Ask = _receive(connection)
             try:
-                answer: _Result | _Answer | _Failure
+                answer: _Result | _Answer | Failure
                 if isinstance(work, _Ask):
                     torch.set_num_threads(work.threads)
                     answer = _Answer(work.question(model))
                 else:
                     answer = _gradients(model, shared, work)
                 told = pickle.dumps(answer)
-            except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
-                told = pickle.dumps(_Failure(traceback.format_exc()))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+                told = pickle.dumps(Failure.of(error))
             connection.send_bytes(told)
     except (EOFError, ConnectionError):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,14 @@ from pathlib import Path
 import pytest
 
 from openk2.jobs.lifeline import end_with_parent
+
+BUSY = """
+import sys, time
+from openk2.jobs.lifeline import end_when_closed
+end_when_closed(int(sys.argv[1]), seconds=0.3)
+print("begun", flush=True)
+time.sleep(60)
+"""
 
 PARENT = """
 from concurrent.futures import ProcessPoolExecutor
@@ -58,6 +67,21 @@ def test_a_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert not is_alive(worker)
     assert not (tmp_path / "1").exists(), "what lay in its queue was not begun"
+
+
+def test_a_busy_process_ends_when_nobody_holds_the_other_end() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", BUSY, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    time.sleep(0.5)
+    assert process.poll() is None, "it goes on while the other end is held"
+    ours.send(b"work")
+    ours.close()
+    assert process.wait(10) == -signal.SIGKILL
+    process.stdout.close()
 
 
 def test_who_has_no_parent_is_told() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from openk2.pipeline.stages import _prompt_pools
 from openk2.recipe import Recipe
+from openk2.train.config import CriticTrainingConfig
 from tests.pipeline.conftest import write_recipe
 
 FAMILIES = """
@@ -38,3 +39,20 @@ def test_a_share_of_each_family_is_of_kinds_that_demonstrations_show(recipe: Rec
 def test_without_it_there_is_one_pool_a_family(recipe: Recipe) -> None:
     assert recipe.rl is not None
     assert _prompt_pools(recipe, recipe.rl)[1] == recipe.rl.families
+
+
+def test_a_family_of_which_nothing_is_shown_has_one_pool_too(recipe: Recipe) -> None:
+    assert recipe.rl is not None
+    kinds = ("comparison", "sum", "difference", "missing_addend", "story")
+    unshown = recipe.model_copy(update={"gym": recipe.gym.model_copy(update={"undemonstrated": {"math": kinds}})})
+    pools, shares = _prompt_pools(unshown, recipe.rl.model_copy(update={"shown_share": 0.2}))
+    assert shares == pytest.approx({"tools": 0.4, "tools-shown": 0.1, "math": 0.25, "logic": 0.25})
+    assert {task.kind for task in pools["math"]} == set(kinds)
+
+
+def test_what_no_critic_can_judge_is_refused(recipe: Recipe) -> None:
+    assert recipe.rl is not None
+    critic = CriticTrainingConfig(families=("tools",))
+    with pytest.raises(ValueError, match=r"rl\.critic\.families: tasks of tools have no question"):
+        _prompt_pools(recipe, recipe.rl.model_copy(update={"critic": critic}))
+    _prompt_pools(recipe, recipe.rl.model_copy(update={"critic": CriticTrainingConfig(families=("math",))}))

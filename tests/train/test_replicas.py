@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from openk2.optim.muonclip import MuonClip
 from openk2.train.replicas import Replicas
 from openk2.train.step import Batch, Compute, language_model_losses, training_step
 from openk2.train.twin import Loss
+from tests.jobs.test_lifeline import is_alive
 from tests.train.conftest import CountingRows
 
 
@@ -73,9 +78,17 @@ def broken(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
     raise ValueError("no such batch")
 
 
+def bewildered(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
+    raise KeyError("lost")
+
+
 def test_what_fails_in_the_other_process_is_raised_here(model: Transformer, losses: Sequence[Loss]) -> None:
-    with Replicas(model, 2) as replicas, pytest.raises(RuntimeError, match="no such batch"):
-        replicas.accumulate([losses[0], broken])
+    with Replicas(model, 2) as replicas:
+        with pytest.raises(ValueError, match=r"^no such batch\n") as told:
+            replicas.accumulate([losses[0], broken])
+        assert "in the process that trains beside this one" in told.value.__notes__[0]
+        with pytest.raises(RuntimeError, match=r"in the process that trains beside this one(.|\n)*KeyError: 'lost'"):
+            replicas.accumulate([losses[0], bewildered])
 
 
 def test_after_a_failure_the_next_step_is_whole_again(model: Transformer, losses: Sequence[Loss]) -> None:
@@ -83,7 +96,7 @@ def test_after_a_failure_the_next_step_is_whole_again(model: Transformer, losses
     expected, _ = Replicas(model, 1).accumulate(losses)
     with Replicas(model, 2) as replicas:
         for failing in ([broken, losses[0]], [losses[0], broken]):  # here, and in the other process
-            with pytest.raises((RuntimeError, ValueError), match="no such batch"):
+            with pytest.raises(ValueError, match="no such batch"):
                 replicas.accumulate(failing)
             assert replicas.accumulate(losses)[0] == pytest.approx(expected, rel=1e-6)
 
@@ -96,6 +109,39 @@ def dying(_: Transformer) -> tuple[torch.Tensor, Mapping[str, float]]:
 def test_a_killed_process_is_an_error_and_no_wait(model: Transformer, losses: Sequence[Loss]) -> None:
     with Replicas(model, 2) as replicas, pytest.raises(RuntimeError, match="exit code -9"):
         replicas.accumulate([losses[0], dying])
+
+
+PARENT = """
+import os, sys, time
+from openk2.model.transformer import Transformer
+from openk2.train.twin import Twin
+from tests.train.test_replicas import go_on
+from tests.train.episodes import make_agent, make_chat
+
+if __name__ == "__main__":
+    Twin(make_agent(make_chat())[0]).ask(go_on, 1)
+    time.sleep(60)
+"""
+
+
+def go_on(_: Transformer) -> None:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+def test_a_process_in_the_middle_of_its_work_ends_with_its_killed_parent() -> None:
+    env = os.environ | {"PYTHONPATH": os.getcwd()}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=env, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    twin = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait(10)
+    deadline = time.monotonic() + 10
+    while is_alive(twin) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.stdout.close()
+    assert not is_alive(twin)
 
 
 def sums_and_process(model: Transformer, items: Sequence[int]) -> list[tuple[int, float, int]]:
@@ -124,7 +170,7 @@ def test_work_is_shared_out_and_comes_back_in_order(model: Transformer, count: i
 
 def test_work_that_fails_elsewhere_is_raised_here(model: Transformer) -> None:
     with Replicas(model, 2) as replicas:
-        with pytest.raises(RuntimeError, match="three is too many"):
+        with pytest.raises(ValueError, match="three is too many"):
             replicas.share_out(refuse, range(4))
         assert replicas.share_out(refuse, range(3)) == [0, 1, 2]
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from openk2.agent import EnvFailedError
 from openk2.gym.service.config import ServiceConfig
-from openk2.gym.service.hold import HeldError, HoldLimit
 from openk2.gym.service.wire import WrongTypeError
+from openk2.jobs.hold import HeldError, HoldLimit
 from openk2.schema import Env, ToolSpec
 
 T = TypeVar("T")

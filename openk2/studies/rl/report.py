@@ -119,8 +119,10 @@ def scores_by_set(sft: JSON, by_arm: ByArm) -> JSON:
 def heading(study: Study, results: Sequence[Result], provenance: Mapping[str, Any]) -> str:
     """What was run where, and what it asks."""
     seeds = len({result["seed"] for result in results})
+    # Runs that were there already may be of earlier code; before they said so, they were of the report's.
+    commits = dict.fromkeys(result.get("made", {}).get("commit", provenance["commit"]) for result in results)
     return (
-        f"`openk2 study rl-{study.plan.name}`, commit {provenance['commit']}, {provenance['machine']}, "
+        f"`openk2 study rl-{study.plan.name}`, commit {' and '.join(commits)}, {provenance['machine']}, "
         f"torch {provenance['torch']}, {provenance['date']}.\n\n"
         f"{study.claim}\n\n"
         f"{len(results)} runs of {results[0]['num_steps']} steps, {seeds} seeds an arm; scores on {study.plan.num_tasks} held-out tasks "

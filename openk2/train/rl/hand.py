@@ -15,16 +15,17 @@ from openk2.schema import JSON, Message, Sampled, Sampling, ToolSpec, Trace
 
 
 class Hand:
-    """A ``Policy`` that plays its ``episode``. ``drawn`` is what an earlier process had of the turn under way."""
+    """A ``Policy`` that plays its ``episode``. ``told`` is how the episode can be taken up elsewhere, as far as that is known."""
 
     episode: Episode
 
-    def __init__(self, engine: Engine, drawn: JSON | None) -> None:
+    def __init__(self, engine: Engine, told: JSON | None) -> None:
+        """``told`` is by an earlier process: what it had drawn of the turn under way is gone on with."""
         self._engine = engine
-        self._drawn = None if drawn is None else Sampled(**drawn)
+        self._drawn = Sampled(**told["drawn"]) if told is not None and told["drawn"] is not None else None
         self._generation: Generation | None = None
         self._playing: asyncio.Task[Trace] | None = None
-        self.told: JSON | None = None
+        self.told = told
 
     async def play(self) -> Trace:
         """The episode to its end; one that is given up ends as ``aborted``."""

@@ -70,10 +70,6 @@ class PromptSource:
             for kind, mixed in curriculum.mixed().items()
         }
 
-    def batch_ids(self) -> str:
-        """The prompts drawn last."""
-        return "prompts " + " ".join(choice.task.id for choice in self.choices)
-
     def state_dict(self) -> dict[str, Any]:
         """The step number and the curricula."""
         return {"step": self.step, "curricula": {name: it.state_dict() for name, it in self._curricula.items()}}

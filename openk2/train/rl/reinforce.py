@@ -57,7 +57,8 @@ def reinforce(
     while one side works the other's memory is given back. ``dialogues`` feed the PTX loss where its weight is not 0;
     ``stop_ids`` end a turn, by default those of the chat format.
     """
-    trainer = Trainer("rl", folder, model, config, _Sources(prompts, dialogues), on_metrics=on_metrics, say=say)
+    sources = _Sources(prompts, dialogues)
+    trainer = Trainer("rl", folder, model, config, sources, on_metrics=on_metrics, say=say)
     playing = Playing(
         chat=chat,
         engine=engine.model_copy(update={"record_experts": config.router_replay}),
@@ -96,7 +97,7 @@ def reinforce(
             temperature = first + (last - first) * trainer.progress
             tasks = prompts.draw(controller.num_wanted(trainer.step + 1))
             chosen.add(trainer.step + 1, prompts.choices)
-            groups = controller.groups(trainer.step + 1, tasks, temperature)
+            groups = sources.groups = controller.groups(trainer.step + 1, tasks, temperature)
             samples, losses = taught(groups, model, chat, config, compute, weight_version=trainer.step)
             told = {"temperature": temperature, **controller.told, **describe(groups, samples)}
             empty_steps = 0 if any(group.rewards() for group in groups) else empty_steps + 1
@@ -121,13 +122,15 @@ class NothingToLearnError(FloatingPointError):
 
 
 class _Sources:
-    """The prompts and the PTX dialogues, resumed together."""
+    """The prompts and the PTX dialogues, resumed together. ``groups`` are what the step under way learns from."""
+
+    groups: Sequence[Group] = ()
 
     def __init__(self, prompts: PromptSource, dialogues: DialogueStream | None) -> None:
         self.prompts, self.dialogues = prompts, dialogues
 
     def batch_ids(self) -> str:
-        return self.prompts.batch_ids()
+        return "groups " + " ".join(f"{group.number} ({group.task.id})" for group in self.groups)
 
     def state_dict(self) -> dict[str, Any]:
         return {"prompts": self.prompts.state_dict(), "ptx": self.dialogues.state_dict() if self.dialogues else None}

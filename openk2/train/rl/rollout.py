@@ -8,7 +8,9 @@ after this one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,12 +25,15 @@ from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.gym.critic.judge import GroupJudge, JudgeFailedError
 from openk2.jobs import jsonl
+from openk2.jobs.hold import HoldLimit
 from openk2.model.transformer import Transformer
 from openk2.schema import JSON, Env, Sampling, Task, Trace
 from openk2.text.chat import ChatFormat
 from openk2.train.rl.hand import Hand
 from openk2.train.rl.standstill import StandstillLoop
 from openk2.train.timeline import Span, What
+
+log = logging.getLogger(__name__)
 
 Stretch = tuple[float, float]
 """Of time, by ``time.perf_counter``."""
@@ -159,6 +164,8 @@ class Player:
         self._hands: dict[tuple[int, int], Hand] = {}
         self._counts: Counter[str] = Counter()
         self._judging: list[Stretch] = []
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._hold = HoldLimit(playing.env_seconds) if in_main_thread else None
 
     def play(self, order: Order) -> Played:
         """Play until ``order.quota`` groups are finished, or nothing is left. What finishes is written down at once."""
@@ -198,12 +205,19 @@ class Player:
         """End all that stands still; environments are closed."""
         for task in self._tasks.values():
             task.cancel()
-        self._loop.run_until_complete(asyncio.wait_for(self._end(), 2 * self._playing.env_seconds))
+        self._loop.run_until_complete(self._end())
         self._engine.close()
         self._loop.close()
 
     async def _end(self) -> None:
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self._tasks:
+            # Not wait_for, which waits for those too that swallow their cancellation.
+            ended, left = await asyncio.wait(self._tasks.values(), timeout=2 * self._playing.env_seconds)
+            for task in ended:
+                if not task.cancelled():
+                    task.exception()  # the first one that failed has ended the stage
+            if left:
+                log.warning("%d groups of rollouts did not end when told to: their environments stay open", len(left))
         await self._held.aclose()
 
     async def _advance(self, order: Order) -> None:
@@ -217,14 +231,25 @@ class Player:
             self._tasks[group.number] = asyncio.create_task(self._group(group))
         while True:
             going = [task for task in self._tasks.values() if not task.done()]
-            if len(self._tasks) - len(going) >= order.quota or not going:
+            if len(self._tasks) - len(going) >= order.quota or not going or self._has_failed():
                 break
             await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
 
+    def _has_failed(self) -> bool:
+        """Whether something is wrong with the engine or the disk: nothing should be written after that."""
+        return any(task.done() and task.exception() is not None for task in self._tasks.values())
+
     async def _group(self, group: Group) -> None:
         numbers = [k for k in range(self._playing.rollouts_per_prompt) if k not in group.finished]
+        episodes = [asyncio.create_task(self._episode(group, k)) for k in numbers]
         try:
-            await asyncio.gather(*(self._episode(group, k) for k in numbers))
+            await asyncio.gather(*episodes)
+        except BaseException:
+            for episode in episodes:
+                if not episode.cancelling():  # twice would break off the closing of its environment
+                    episode.cancel()
+            await asyncio.gather(*episodes, return_exceptions=True)
+            raise
         finally:
             for k in numbers:
                 self._hands.pop((group.number, k), None)
@@ -232,9 +257,11 @@ class Player:
 
     async def _episode(self, group: Group, k: int) -> None:
         playing, task = self._playing, group.task
-        settings: dict[str, Any] = {"sampling": self._sampling, "budget": playing.budget(task), "chat": playing.chat}
+        settings: dict[str, Any] = {
+            "sampling": self._sampling, "budget": playing.budget(task), "chat": playing.chat, "hold": self._hold,
+        }  # fmt: skip
         env, paused = playing.make_env(task.family), group.paused.pop(k, None)
-        hand = Hand(self._engine, None if paused is None else paused["drawn"])
+        hand = Hand(self._engine, paused)
         if paused is None:
             hand.episode = Episode(hand, env, task, group.seed, **settings, rollout=k)
         else:
@@ -353,11 +380,9 @@ def reply_of(trace: Trace) -> str:
 
 
 def _mixed(judged: float, trace: Trace, verified_share: float) -> float:
-    """Of the critic's reward and the environment's, where that counts too; NaN where it gave none."""
-    if not verified_share:
-        return judged
-    score = math.nan if trace.score is None else trace.score.total
-    return (1 - verified_share) * judged + verified_share * score
+    """Of the critic's reward and the environment's, where that counts too."""
+    assert trace.score is not None, "an episode that is done has a score"
+    return (1 - verified_share) * judged + verified_share * trace.score.total
 
 
 def _verified(trace: Trace, truncation_penalty: float) -> JSON:
@@ -368,6 +393,5 @@ def _verified(trace: Trace, truncation_penalty: float) -> JSON:
         return {"dropped": "stale"}
     if trace.stop_reason != "done":
         return {"reward": -truncation_penalty}
-    if trace.score is None or not math.isfinite(trace.score.total):
-        return {"dropped": "no_reward"}
+    assert trace.score is not None, "an episode that is done has a score"
     return {"reward": trace.score.total}

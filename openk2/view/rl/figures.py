@@ -45,7 +45,7 @@ COURSE = (
     Chart("Oldest trained on, weight versions", "max_staleness", from_zero=True),
     Chart("Idle share", "idle_share", noisy=True, from_zero=True),
     Chart("Tokens per second", "tokens_per_second", noisy=True, from_zero=True),
-    Chart("Rollouts in flight", "in_flight", from_zero=True),
+    Chart("Prompts in flight", "in_flight", from_zero=True),
     Chart("Loss", "loss", noisy=True),
     Chart("KL divergence", "kl", noisy=True),
     Chart("Log ratio to the sampling policy", "log_ratio", noisy=True),

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -21,7 +22,6 @@ from openk2.gym.agents import Scripted
 from openk2.gym.service.client import ServiceGoneError
 from openk2.gym.service.config import ServiceConfig
 from openk2.gym.service.env import ServiceEnv
-from openk2.gym.service.hold import HoldLimit
 from openk2.gym.service.serve import run
 from openk2.schema import Message, Task
 from tests.gym.service.odd import ODD, TOOL
@@ -284,8 +284,9 @@ class TestWhereItRuns:
             run(make_env, ["counting"], config, print)
 
     def test_beyond_the_main_thread_it_is_refused(self) -> None:
-        with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="belongs in a process's main thread"):
-            pool.submit(HoldLimit, 1.0).result(SECONDS)
+        listen = partial(run, make_env, ["counting"], ServiceConfig(port=0), print)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="in a process's main thread alone"):
+            pool.submit(listen).result(SECONDS)
 
     def test_an_unknown_family_is_refused(self) -> None:
         with pytest.raises(ValueError, match="no task family called 'maths'"):

@@ -1,4 +1,4 @@
-"""A stage of reinforcement learning in a process of its own, to be killed: ``python -m tests.train.rl.process_to_kill FOLDER STEPS``."""
+"""A stage of reinforcement learning in a process of its own, to be killed: ``python -m tests.train.rl.process_to_kill FOLDER STEPS THREADS``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from openk2.train.step import Compute
 from tests.train.episodes import VOCAB, BeginEnv, begin_env, make_agent, make_chat
 
 
-def main(folder: Path, steps: int) -> None:
-    torch.set_num_threads(1)
+def main(folder: Path, steps: int, threads: int) -> None:
+    torch.set_num_threads(threads)
     chat = make_chat()
     model, _ = make_agent(chat)
     config = RLConfig(
@@ -36,4 +36,4 @@ def main(folder: Path, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

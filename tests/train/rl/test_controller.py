@@ -118,6 +118,37 @@ def test_a_step_that_was_killed_goes_on_with_what_arrived_in_it(tmp_path: Path) 
         assert finished[row["group"]][row["rollout"]].token_ids == Trace.from_json(row["trace"]).token_ids
 
 
+def test_a_step_that_was_killed_before_it_wrote_what_stands_still_keeps_what_it_began(tmp_path: Path) -> None:
+    def killed(*_: object) -> None:
+        raise ConnectionResetError
+
+    flight = {"prompts_in_flight": 6}
+    controller, _, trainer = controlled(tmp_path, 1, **flight)
+    controller.groups(1, some(6), 1.0)
+    trainer.step = 1
+    controller._ledger.write_unfinished = killed  # type: ignore[method-assign]
+    with pytest.raises(ConnectionResetError):
+        controller.groups(2, some(3, 6), 1.0)
+    controller.close()
+    again, players, trainer = controlled(tmp_path, 1, step=1, **flight)
+    learnt = {group.number for group in again.groups(2, some(again.num_wanted(2), 6), 1.0)}
+    assert not players.orders, "the step's batch is on the disk"
+    trainer.step = 2
+    again.groups(3, some(again.num_wanted(3), 9), 1.0)
+    again.close()
+    first = {group.number for group in again._ledger.batch(1) or ()}
+    begun = {0, 1, 2, 3, 4, 5, 6, 7, 8}  # six at step 1, three at step 2; those of step 3 have numbers from 12 on
+    ((order,),) = players.orders
+    assert {group.number for group in order.groups if group.number < 12} == begun - first - learnt
+
+
+def test_orders_say_how_old_a_rollout_may_be(tmp_path: Path) -> None:
+    controller, players, _ = controlled(tmp_path, 1, step=7, max_staleness=3)
+    controller.groups(8, some(3), 1.0)
+    controller.close()
+    assert [(order.weight_version, order.oldest_version) for order in players.orders[0]] == [(7, 4)]
+
+
 def test_batches_since_the_last_checkpoint_stay(tmp_path: Path) -> None:
     controller, _, trainer = controlled(tmp_path, 1, keep_rollouts=1, checkpoint_every=3)
     kept = []

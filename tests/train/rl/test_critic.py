@@ -148,3 +148,8 @@ def test_a_judge_that_is_gone_is_named_and_ends_the_stage(tmp_path: Path) -> Non
             tmp_path, model, chat, engine.config, prompts, begin_env, None, config, CPU,
             stop_ids=STOPS, say=lambda _: None,
         )  # fmt: skip
+
+
+def test_ranking_whole_groups_wants_an_endpoint() -> None:
+    with pytest.raises(ValueError, match="groupwise is how an endpoint judges"):
+        CriticTrainingConfig(families=("writing",), groupwise=True)

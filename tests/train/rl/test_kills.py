@@ -17,8 +17,8 @@ from openk2.train.metrics import read_metrics
 STEPS = 60
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-u", "-m", "tests.train.rl.process_to_kill", str(folder), str(STEPS)]
+def start(folder: Path, threads: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-u", "-m", "tests.train.rl.process_to_kill", str(folder), str(STEPS), str(threads)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -44,14 +44,16 @@ def learnt_from(rollouts: Path) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    whole = start(tmp_path / "whole")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, threads: int) -> None:
+    """With two threads a second process plays too; it is not killed, and must not be in the way of what comes after."""
+    whole = start(tmp_path / "whole", threads)
     assert whole.wait(120) == 0, whole.stderr and whole.stderr.read()
     rng, rollouts = random.Random(0), tmp_path / "killed" / "rollouts"
     known: set[str] = set()
     said = ""
     for _ in range(8):
-        process = start(tmp_path / "killed")
+        process = start(tmp_path / "killed", threads)
         before = written(rollouts)
         while process.poll() is None and written(rollouts) == before:
             time.sleep(0.01)
@@ -61,7 +63,7 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
         now = finished_on_disk(rollouts)
         assert known <= now, "what was finished once stays so"
         known = now
-    last = start(tmp_path / "killed")
+    last = start(tmp_path / "killed", threads)
     said += last.communicate(timeout=120)[0]
     assert last.returncode == 0
     learnt = learnt_from(rollouts)
@@ -74,5 +76,6 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert sum(row.get("resumed", 0) for row in rows) > 0
     undisturbed = read_metrics(tmp_path / "whole" / "metrics.jsonl")
-    last_ten = [sum(row["reward"] for row in some[-10:]) / 10 for some in (rows, undisturbed)]
-    assert abs(last_ten[0] - last_ten[1]) < 0.2
+    last_twenty = [sum(row["reward"] for row in some[-20:]) / 20 for some in (rows, undisturbed)]
+    # Two processes take turns by the clock: other rollouts end a step, and so small a stage goes another way.
+    assert abs(last_twenty[0] - last_twenty[1]) < (0.2 if threads == 1 else 0.4)

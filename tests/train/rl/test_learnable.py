@@ -67,6 +67,15 @@ def test_each_way_to_be_of_no_use_has_a_name(changes: dict[str, Any], reason: st
     assert describe(groups, samples)[f"dropped/{reason}"] == 1
 
 
+@pytest.mark.parametrize("limit", [0, 2])
+def test_what_is_just_not_too_old_is_learnt_from(limit: int) -> None:
+    ages = (0, limit, limit + 1)
+    traces = [trace(float(i % 2), version=5 - age) for i, age in enumerate(ages)]
+    samples = learn(group(*traces), max_staleness=limit)
+    assert [sample.staleness for sample in samples] == [0, limit]
+    assert traces[2].info["dropped"] == "stale"
+
+
 def test_one_alone_is_no_group() -> None:
     groups = [group(trace(1.0), trace(None, info={"dropped": "judge_unavailable"})), group(number=1)]
     assert learn(*groups) == []

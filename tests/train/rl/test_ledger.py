@@ -97,6 +97,25 @@ def test_what_arrived_is_forgotten_once_it_is_known(tmp_path: Path) -> None:
     assert standing(it.recover(1, {})) == {0: ([0], [])}
 
 
+def test_what_arrived_stays_until_what_stands_still_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise ConnectionResetError
+
+    it = ledger(tmp_path)
+    it.write_unfinished(1, [group(1, finished=0, paused=2)])
+    arrive(tmp_path, 2, 1, 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(jsonl, "write", killed)
+        with pytest.raises(ConnectionResetError):
+            it.write_unfinished(2, [group(1, finished=1, paused=1)])
+    assert standing(ledger(tmp_path).recover(1, {})) == {1: ([0], [1])}
+
+
+def test_what_a_later_step_left_is_no_use_to_an_earlier_one(tmp_path: Path) -> None:
+    ledger(tmp_path).write_unfinished(5, [group(7, finished=1, paused=1)])
+    assert standing(ledger(tmp_path).recover(3, {4: [group(4, finished=0)]})) == {4: ([], [])}
+
+
 def test_a_torn_last_line_is_no_trace(tmp_path: Path) -> None:
     it = ledger(tmp_path)
     it.write_unfinished(1, [group(1, finished=0, paused=2)])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from openk2.train.replicas import Replicas
 from openk2.train.rl.prompts import PromptSource
 from openk2.train.rl.reinforce import MOST_EMPTY_STEPS, NothingToLearnError, reinforce
 from openk2.train.rl.replay import replay
-from openk2.train.step import Compute
+from openk2.train.step import Compute, NonFiniteLossError
 from tests.train.episodes import STOPS, BeginEnv, begin_env, make_agent, make_chat
 
 CPU = Compute(torch.device("cpu"))
@@ -101,25 +103,34 @@ def test_the_temperature_falls_and_the_trainer_knows(tmp_path: Path) -> None:
     assert all(abs(row["log_ratio"]) < 1e-4 for row in rows), "at another temperature, other log-probabilities"
 
 
-def test_an_interrupted_stage_ends_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [0, 5])
+def test_an_interrupted_stage_ends_alike(tmp_path: Path, seed: int) -> None:
+    """Also where another model is given: the checkpoint's weights count, and what the disk has of another policy does not."""
     chat = make_chat()
     whole = rewards(tmp_path / "whole", "token", 6)
     stop_at = 3
 
-    def stop(row: dict[str, float]) -> None:
+    def stop(row: Mapping[str, float]) -> None:
         if row["step"] == stop_at:
             raise KeyboardInterrupt
 
     settings = config("token", 6).model_copy(update={"checkpoint_every": 2})
-    for seed, on_metrics in ((0, stop), (5, lambda _: None)):
+    said: list[str] = []
+
+    def stage(seed: int, on_metrics: Callable[[Mapping[str, float]], None], make_env: Callable[[str], Env]) -> None:
         model, engine = make_agent(chat, seed)
-        try:
-            reinforce(
-                tmp_path / "cut", model, chat, engine.config, prompts(), begin_env, None, settings, CPU,
-                stop_ids=STOPS, on_metrics=on_metrics, say=lambda _: None,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            assert seed == 0
+        reinforce(
+            tmp_path / "cut", model, chat, engine.config, prompts(), make_env, None, settings, CPU,
+            stop_ids=STOPS, on_metrics=on_metrics, say=said.append,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        stage(0, stop, begin_env)
+    with pytest.raises(KeyboardInterrupt):  # step 3 is done again from the disk: no environment would answer
+        stage(0, stop, lambda _: Dying())
+    assert not any("another policy" in line for line in said)
+    stage(seed, lambda _: None, begin_env)
+    assert any("another policy" in line for line in said) == (seed != 0)
     assert [row["reward"] for row in read_metrics(tmp_path / "cut" / "metrics.jsonl")] == whole
     chosen = list(jsonl.read(tmp_path / "cut" / "curriculum.jsonl"))
     assert [row["step"] for row in chosen] == list(range(1, len(whole) + 1))
@@ -182,6 +193,40 @@ def test_steps_without_anything_to_learn_from_end_the_stage(tmp_path: Path) -> N
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert len(rows) == MOST_EMPTY_STEPS - 1
     assert all(row["grad_norm"] == 0 for row in rows), "nothing was updated"
+
+
+def test_steps_that_teach_nothing_do_not_end_it(tmp_path: Path) -> None:
+    """Every answer is cut after a token and earns as much."""
+    rows = run(tmp_path, config("token", MOST_EMPTY_STEPS + 2).model_copy(update={"max_tokens": 1}))
+    assert len(rows) == MOST_EMPTY_STEPS + 2
+    assert all(row["dropped/uniform_group"] == 4 * 8 for row in rows)
+
+
+class Endless(BeginEnv):
+    """Never answers."""
+
+    async def step(self, message: Message) -> Observation:
+        await asyncio.sleep(60)
+        return await super().step(message)
+
+
+def test_an_environment_has_as_long_as_the_recipe_says(tmp_path: Path) -> None:
+    settings = config("token", 40).model_copy(update={"env_seconds": 0.02})
+    with pytest.raises(NothingToLearnError, match=r"dropped/env_timed_out 3[0-2]"):
+        run(tmp_path, settings, make_env=lambda _: Endless())
+
+
+def test_nothing_older_than_allowed_is_learnt_from(tmp_path: Path) -> None:
+    changes = {"prompts_in_flight": 8, "max_staleness": 0}
+    rows = run(tmp_path, config("token", 5).model_copy(update=changes))
+    assert max(row["max_staleness"] for row in rows) == 0
+    assert sum(row.get("dropped/stale", 0) for row in rows) > 0
+
+
+def test_a_loss_that_is_not_finite_names_the_groups_it_came_from(tmp_path: Path) -> None:
+    settings = config("token", 2).model_copy(update={"tau": math.nan})
+    with pytest.raises(NonFiniteLossError, match=r"at step 1; .* groups 0 \(rl-\d+\) 1 \(rl-\d+\)"):
+        run(tmp_path, settings)
 
 
 def test_prompts_come_by_share_and_kinds_that_teach_more_often() -> None:

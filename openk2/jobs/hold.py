@@ -21,20 +21,19 @@ class HeldError(BaseException):
 
 
 class HoldLimit:
-    """Interrupts coroutines of the main thread that go on for ``seconds`` without awaiting. It takes SIGALRM for itself.
+    """Interrupts code of the main thread that goes on for ``seconds`` without awaiting. It takes SIGALRM for itself.
 
     C code that runs without looking at signals (a long SQLite query) goes on until it returns to Python.
     """
 
+    _armed = False  # of the process, as its timer is
+
     def __init__(self, seconds: float) -> None:
         """Raises ValueError in another thread: signals reach the main thread alone."""
         if threading.current_thread() is not threading.main_thread():
-            raise ValueError(
-                "the service belongs in a process's main thread: only there can an environment be interrupted"
-            )
+            raise ValueError("code that never awaits can be interrupted in a process's main thread alone: run it there")
         self._seconds = seconds
-        self._armed = False
-        signal.signal(signal.SIGALRM, self._ring)
+        signal.signal(signal.SIGALRM, _ring)
 
     @types.coroutine
     def watched(self, call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -43,7 +42,7 @@ class HoldLimit:
         given: Any = None
         while True:
             try:
-                awaited = self._timed(go_on, given)
+                awaited = self.within(go_on, given)
             except StopIteration as end:
                 return end.value
             try:
@@ -51,23 +50,28 @@ class HoldLimit:
             except BaseException as error:  # noqa: BLE001 - a cancellation too is the coroutine's own to hear of
                 go_on, given = call.throw, error
 
-    def _timed(self, go_on: Callable[[Any], Any], given: Any) -> Any:
-        """Run to the next await. It rings again and again: the first time may have been swallowed by a bare ``except``."""
+    def within(self, function: Callable[..., T], *given: Any) -> T:
+        """Call it. Raises HeldError where it took too long.
+
+        It rings again and again: the first time may have been swallowed by a bare ``except``.
+        """
         try:
             try:
-                self._armed = True
+                HoldLimit._armed = True
                 signal.setitimer(signal.ITIMER_REAL, self._seconds, self._seconds)
-                return go_on(given)
+                return function(*given)
             finally:
-                self._disarm()
+                _disarm()
         except HeldError:
-            self._disarm()  # it may have rung while the first was under way
+            _disarm()  # it may have rung while the first was under way
             raise HeldError(f"went on for {self._seconds:g} s without awaiting") from None
 
-    def _disarm(self) -> None:
-        self._armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _ring(self, signum: int, frame: FrameType | None) -> None:
-        if self._armed:
-            raise HeldError
+def _disarm() -> None:
+    HoldLimit._armed = False
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _ring(signum: int, frame: FrameType | None) -> None:
+    if HoldLimit._armed:
+        raise HeldError
