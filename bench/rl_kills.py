@@ -79,38 +79,37 @@ def start(recipe: Path, run: Path, steps: int) -> subprocess.Popen[bytes]:
 
 
 def kill_again_and_again(args: argparse.Namespace, run: Path, seconds: float) -> dict[str, object]:
-    """Kill the run at moments spread over its length, each drawn; then let it end."""
+    """Kill the run at moments drawn evenly over its steps and within them; then let it end."""
     rng, rollouts = random.Random(args.seed), run / "rl" / "rollouts"
+    moments = sorted(rng.uniform(0, args.steps) for _ in range(args.kills))
     known: set[str] = set()
     at_steps: list[int] = []
     vanished = 0
-    for _ in range(args.kills):
+    for moment in moments:
         process = start(args.recipe, run, args.steps)
-        before = newest(rollouts)
-        while process.poll() is None and newest(rollouts) == before:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0.0, 2 * seconds / args.kills))
+        before = newest(rollouts)  # it is written once steps since the checkpoint are done again
+        while process.poll() is None and (newest(rollouts) == before or steps_done(run) < int(moment)):
+            time.sleep(0.1)
+        time.sleep(moment % 1 * seconds / args.steps)
         if process.poll() is not None:
-            break
+            sys.exit("the run ended before its last kill: see its log.txt")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         now = finished(rollouts)
         vanished += len(known - now)
         known |= now
-        rows = read_metrics(run / "rl" / "metrics.jsonl")
-        at_steps.append(int(rows[-1]["step"]) if rows else 0)
+        at_steps.append(steps_done(run))
     last = start(args.recipe, run, args.steps)
     if last.wait() != 0:
         sys.exit("the killed run did not end well: see its log.txt")
     learnt = Counter(trace["id"] for trace in traces(rollouts, "step-*.jsonl"))
-    standing = finished(rollouts) - set(learnt)
     metrics = read_metrics(run / "rl" / "metrics.jsonl")
     return {
         "kills": len(at_steps),
         "killed_after_steps": at_steps,
         "finished_at_kills": len(known),
         "vanished_between_kills": vanished,
-        "lost": len(known - set(learnt) - standing),
+        "lost": len(known - finished(rollouts)),
         "learnt_from": len(learnt),
         "learnt_from_twice": sum(count > 1 for count in learnt.values()),
         "resumed": int(sum(row.get("resumed", 0) for row in metrics)),
@@ -123,17 +122,22 @@ def newest(rollouts: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+def steps_done(run: Path) -> int:
+    rows = read_metrics(run / "rl" / "metrics.jsonl")
+    return int(rows[-1]["step"]) if rows else 0
+
+
 def traces(rollouts: Path, pattern: str) -> list[dict]:
     return [row.get("trace", row) for path in rollouts.glob(pattern) for row in jsonl.read(path)]
 
 
 def finished(rollouts: Path) -> set[str]:
-    """Ids of all rollouts that the disk says are finished."""
-    found = {trace["id"] for pattern in ("arrived-*.jsonl", "step-*.jsonl") for trace in traces(rollouts, pattern)}
+    """All rollouts that the disk says are finished, by what was drawn: one that is played again is another one."""
+    found = [trace for pattern in ("arrived-*.jsonl", "step-*.jsonl") for trace in traces(rollouts, pattern)]
     path = rollouts / "unfinished.jsonl"
     for row in list(jsonl.read(path))[1:] if path.exists() else ():
-        found |= {trace["id"] for trace in row["finished"].values()}
-    return found
+        found += row["finished"].values()
+    return {f"{trace['id']} {hash(json.dumps(trace['segments']))}" for trace in found}
 
 
 def compare(whole: Path, killed: Path, name: str) -> dict[str, list[float]]:
