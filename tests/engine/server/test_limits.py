@@ -344,11 +344,11 @@ def test_a_model_that_breaks_is_said_to(strict: Running, monkeypatch: pytest.Mon
 
 
 def never_ending(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow the model down, so that no answer is done within the time limit."""
-    forward = strict.served.engine.model.hidden
+    """Slow the engine down, however it computes, so that no answer is done within the time limit."""
+    step = strict.served.engine._step
 
-    def slow(*args: Any, **kwargs: Any) -> Any:
+    def slow() -> Any:
         time.sleep(0.02)
-        return forward(*args, **kwargs)
+        return step()
 
-    monkeypatch.setattr(strict.served.engine.model, "hidden", slow)
+    monkeypatch.setattr(strict.served.engine, "_step", slow)
