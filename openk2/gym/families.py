@@ -45,21 +45,14 @@ def tasks(family: str, worlds: WorldsConfig, split: str, gym: GymConfig = ALL_DE
 
 
 def demonstrations(
-    worlds: WorldsConfig,
-    family: str,
-    limit: int,
-    gym: GymConfig = ALL_DEMONSTRATED,
-    flaw_rate: float = 0.0,
-    *,
-    picked: bool = False,
+    family: str, shown: Sequence[Task], flaw_rate: float = 0.0, *, picked: bool = False
 ) -> Iterator[list[Message]]:
-    """Question and answer of the first ``limit`` training tasks; of letters, ``flaw_rate`` carry a known flaw.
+    """Question and answer of these tasks of a family; of letters, ``flaw_rate`` carry a known flaw.
 
     ``picked``: of these, those without one.
 
     Raises ValueError for a family without plain answers.
     """
-    shown = tasks(family, worlds, "train", gym)[:limit]
     if family == "writing":
         yield from writing.demonstrations(shown, flaw_rate, seed=0, picked=picked)
         return

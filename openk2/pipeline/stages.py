@@ -290,7 +290,8 @@ def _dialogues(run: Run, row_length: int, batch_rows: int, *, seed: int, picked:
 def _plain_dialogues(recipe: Recipe, config: SFTConfig, picked: bool = False) -> Iterator[list[Message]]:
     """What SFT shows beside tool trajectories: questions with their answers, and comparisons with their verdicts."""
     for family, limit in config.questions.items():
-        yield from demonstrations(recipe.worlds, family, limit, recipe.gym, config.flaw_rate, picked=picked)
+        shown = tasks(family, recipe.worlds, "train", recipe.gym)[:limit]
+        yield from demonstrations(family, shown, config.flaw_rate, picked=picked)
     compare = recipe.rl.critic.compare if recipe.rl and recipe.rl.critic else CriticConfig()
     for pair in preference_pairs("train", config.critiques, recipe.seed):
         yield from (critique(pair, compare, swapped=swapped) for swapped in (False, True))

@@ -19,7 +19,7 @@ def test_every_family_can_be_practised(family: str) -> None:
 
 
 def test_families_with_plain_answers_can_be_shown_and_others_say_so() -> None:
-    question, answer = next(demonstrations(WORLDS, "stem", 1))
+    question, answer = next(demonstrations("stem", tasks("stem", WORLDS, "train")))
     assert (question.role, answer.role) == ("user", "assistant")
     with pytest.raises(ValueError, match=r"sft\.questions: safety has no questions"):
-        next(demonstrations(WORLDS, "safety", 1))
+        next(demonstrations("safety", tasks("safety", WORLDS, "train")))

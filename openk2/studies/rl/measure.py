@@ -16,14 +16,12 @@ from openk2.agent import Budget, run_episode
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.eval.harness import evaluate
-from openk2.gym import catalogue
-from openk2.gym.agents import play
 from openk2.gym.critic.judge import in_time
 from openk2.gym.critic.measure import measure_critic
 from openk2.gym.critic.pairwise import PairwiseCritic
 from openk2.gym.critic.preferences import Pair, labelled_pairs, preference_pairs
 from openk2.gym.critic.rubrics import rubrics_of
-from openk2.gym.families import make_env, tasks
+from openk2.gym.families import demonstrations, make_env, tasks
 from openk2.jobs import jsonl
 from openk2.model.transformer import Transformer
 from openk2.pipeline.folder import Run
@@ -34,6 +32,7 @@ from openk2.text.packing import pack
 from openk2.train.config import RLConfig
 from openk2.train.rl.rollout import reply_of
 from openk2.train.step import Batch, language_model_losses
+from openk2.worlds.teacher import ScriptedTeacher
 
 DEMONSTRATED, UNDEMONSTRATED = "demonstrated", "undemonstrated"
 SPLITS = {DEMONSTRATED: "heldout", UNDEMONSTRATED: "undemonstrated_heldout"}
@@ -126,14 +125,29 @@ class Bench:
     # -- what SFT taught -----------------------------------------------------------------------
 
     @torch.no_grad()
-    def dialogue_loss(self, model: Transformer) -> float:
-        """Nats a token of the right dialogues for held-out tasks of demonstrated kinds, every family counting alike."""
+    def demonstration_loss(self, model: Transformer) -> float:
+        """Nats a token of what SFT would show of the held-out tasks of demonstrated kinds, every family counting alike."""
         model.eval()
         return statistics.mean(
-            self._loss_on(model, [self.chat.encode(trace.messages, trace.tools) for trace in self._gold(some)])
+            self._loss_on(model, self.shown(some))
             for name, some in self.sets.items()
             if name.endswith(f"/{DEMONSTRATED}")
         )
+
+    def shown(self, some: Sequence[Task]) -> list[Encoded]:
+        """Demonstrations of tasks of one family, as SFT has them, but all of them right: no slip, no fault, no flaw."""
+        family, worlds = some[0].family, self.recipe.worlds.model_copy(update={"fault_rate": 0.0})
+        if family != "tools":
+            return [self.chat.encode(messages) for messages in demonstrations(family, some)]
+
+        async def episodes() -> list[Trace]:
+            teachers = (ScriptedTeacher(task, seed=worlds.seed) for task in some)
+            played = zip(teachers, some, strict=True)
+            return await asyncio.gather(
+                *(run_episode(teacher, make_env(family, worlds), task, seed=0) for teacher, task in played)
+            )
+
+        return [self.chat.encode(trace.messages, trace.tools) for trace in asyncio.run(episodes())]
 
     def _loss_on(self, model: Transformer, dialogues: Sequence[Encoded]) -> float:
         sequences = ((dialogue.token_ids, dialogue.loss_mask) for dialogue in dialogues)
@@ -142,16 +156,6 @@ class Bench:
         batch = Batch.from_rows(rows, self.run.compute.device)
         losses = language_model_losses(batch, self.run.compute, micro_batch_rows=self.rl.micro_batch_rows)
         return sum(float(loss_of(model)[0]) for loss_of in losses)
-
-    def _gold(self, some: Sequence[Task]) -> list[Trace]:
-        """Episodes of the agent that is right by rule, in worlds without faults."""
-        family, worlds = some[0].family, self.recipe.worlds.model_copy(update={"fault_rate": 0.0})
-        moves = catalogue.family(family).gold
-
-        async def episodes() -> list[Trace]:
-            return await asyncio.gather(*(play(make_env(family, worlds), task, moves) for task in some))
-
-        return asyncio.run(episodes())
 
     # -- the critic ----------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ def _measured(bench: Bench, run: Run, stage: str, folder: Path, temperatures: Se
     assert done is not None, "a model is measured when its stage is done"
     return {
         "scores": bench.scores(model, folder, (GREEDY, *temperatures, SAMPLED)),
-        "dialogue_loss": bench.dialogue_loss(model),
+        "demonstration_loss": bench.demonstration_loss(model),
         "bits_per_byte": done["bits_per_byte"],
         "seconds": last_metrics(run.folder / stage / "metrics.jsonl")["seconds"],
     }
