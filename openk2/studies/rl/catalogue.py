@@ -178,7 +178,7 @@ STUDIES: Mapping[str, Study] = {
         "PTX: a loss on hand-picked dialogues beside that of RL keeps what was learnt before, and does not hinder what is new "
         "(K2 §3.2).",
         Plan("ptx", STEPS),
-        tuple(Arm(name, rl={"ptx_weight": weight}) for name, weight in (("0", 0.0), ("0.5", 0.5), ("1", 1.0))),
+        tuple(Arm(name, rl={"ptx_weight": weight}) for name, weight in (("0", 0.0), ("0.5", 0.5), ("2", 2.0))),
         (LOSS, BITS, *SCORES),
         (REWARD, _metric("Loss of the objective", "loss")),
     ),
@@ -242,9 +242,14 @@ STUDIES: Mapping[str, Study] = {
         (REWARD, _metric("Letters, hidden pass rate in training", "pass_rate/writing")),
     ),
     "objective": Study(
-        "The squared objective of K1.5 in its printed form, over whole answers, against the same taken token by token.",
+        "The squared objective of K1.5 in its printed form, over whole answers, against the same taken token by token (K2 §3.2).",
         Plan("objective", STEPS),
-        tuple(Arm(form, rl={"objective": form}) for form in ("token", "sequence")),
+        (
+            Arm("sequence", rl={"objective": "sequence"}),
+            Arm("token", rl={"objective": "token"}),
+            # Gradients of a mean over tokens are the smaller, so that PTX weighs more beside them.
+            Arm("token, less PTX", rl={"objective": "token", "ptx_weight": 0.5}),
+        ),
         (
             *SCORES,
             _mean_of("gradient norm", "grad_norm", share=False, digits=3),
