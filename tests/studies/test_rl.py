@@ -20,11 +20,12 @@ from openk2 import cli, pipeline
 from openk2.gym.families import make_env, tasks
 from openk2.gym.service.client import ServiceGoneError
 from openk2.gym.service.env import ServiceEnv
+from openk2.jobs import jsonl
 from openk2.jobs.atomic import write_json
 from openk2.pipeline import stages
 from openk2.pipeline.folder import Run
 from openk2.recipe import Recipe
-from openk2.schema import Message
+from openk2.schema import Message, Trace
 from openk2.stats import mean_interval, t_interval
 from openk2.studies import runs
 from openk2.studies.rl.catalogue import STUDIES, Study, study_of
@@ -237,6 +238,36 @@ def test_demonstrations_are_measured_in_the_very_words_that_sft_has(folder: Path
     assert all(same["math"])
     assert all(same["logic"])
     assert sum(same["tools"]) >= 14, "the others met a fault, or a teacher that slipped"
+
+
+def test_letters_without_an_end_are_not_compared_and_lose(folder: Path) -> None:
+    """As in training. One of special tokens ends, but is ten times as long when a critic reads it."""
+    base = Run.reopen(folder / "base")
+    bench = Bench(base, 1)
+    (folder / "letters").mkdir()
+    bench.letters(base.model_after("sft"), folder / "letters")
+    path = next((folder / "letters").glob("writing-undemonstrated-*.jsonl"))
+    trace = Trace.from_json(next(iter(jsonl.read(path))))
+
+    def said(words: str, stop_reason: str) -> str | None:
+        trace.messages[-1], trace.stop_reason = Message("assistant", words), stop_reason
+        return bench._ended(trace)
+
+    assert said("All is well.", "done") == "All is well."
+    assert said("All is well.", "token_budget") is None
+    assert said("<|tool_call_end|>" * bench.answer_tokens, "done") is None
+
+    class Never:
+        async def compare(self, *_: Any) -> None:
+            raise AssertionError("it is asked")
+
+    def better(ours: str | None, theirs: str | None) -> float:
+        name = "writing/undemonstrated"
+        letters = ({name: [(ours, 0.0)]}, {name: [(theirs, 0.0)]})
+        return asyncio.run(bench._reward(Never(), *letters, 60))  # type: ignore[arg-type]
+
+    pairs = ((None, "Well."), ("Well.", None), (None, None), ("Well.", "Well."))
+    assert [better(*pair) for pair in pairs] == [0.0, 1.0, 0.5, 0.5]
 
 
 # -- runs -------------------------------------------------------------------------------------

@@ -52,8 +52,8 @@ Scores = dict[str, dict[str, SetScores]]
 """By set (``family/demonstrated`` or ``family/undemonstrated``), then by temperature, written as ``str`` does."""
 
 
-Letter = tuple[str, float]
-"""A reply that a critic compares, and its hidden score."""
+Letter = tuple[str | None, float]
+"""A reply that a critic compares, None where it has no end that fits the budget, and its hidden score."""
 
 
 class Bench:
@@ -85,10 +85,16 @@ class Bench:
         """What it says at T = 1 for every task of the sets that a critic judges, as the last word, and its score."""
         engine = self.engine(model)
         return {
-            name: [(reply_of(trace), _score(trace)) for trace in self._at(engine, name, SAMPLED, folder)]
+            name: [(self._ended(trace), _score(trace)) for trace in self._at(engine, name, SAMPLED, folder)]
             for name in self.sets
             if self._is_judged(name)
         }
+
+    def _ended(self, trace: Trace) -> str | None:
+        """Its reply; None where the budget cut it, here or when it is read: special tokens among the words are many tokens then."""
+        reply = reply_of(trace)
+        fits = trace.stop_reason == "done" and len(self.chat.tokenizer.encode(reply)) <= self.answer_tokens
+        return reply if fits else None
 
     def _at(self, engine: Engine, name: str, temperature: float, folder: Path) -> list[Trace]:
         return self._play(
@@ -188,16 +194,20 @@ class Bench:
         theirs: Mapping[str, Sequence[Letter]],
         seconds: float,
     ) -> float:
-        """How likely ours are the better ones; equal ones are as good."""
+        """How likely ours are the better ones; equal ones are as good, and one without an end is worse, as in training."""
 
-        async def one(task: Task, our: Letter, their: Letter) -> float:
-            if our[0] == their[0]:
+        async def one(task: Task, our: str | None, their: str | None) -> float:
+            if our == their:
                 return 0.5
-            return (await critic.compare(task.payload["question"], rubrics_of(task), our[0], their[0])).better
+            if our is None or their is None:
+                return float(their is None)
+            return (await critic.compare(task.payload["question"], rubrics_of(task), our, their)).better
 
         pairs = [each for name in ours for each in zip(self.sets[name], ours[name], theirs[name], strict=True)]
         async with in_time(seconds):
-            return statistics.mean(await asyncio.gather(*(one(*each) for each in pairs)))
+            return statistics.mean(
+                await asyncio.gather(*(one(task, our, their) for task, (our, _), (their, _) in pairs))
+            )
 
     def _fresh_pairs(self, model: Transformer, folder: Path) -> Iterator[Pair]:
         """Two at most of each task: replies of the model that earned different scores."""
