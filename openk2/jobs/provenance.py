@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from openk2 import __version__
 
 
 def provenance(device: torch.device | None = None) -> dict[str, str]:
-    """Commit (with a word where files are changed), machine, torch, python and date."""
+    """Commit (and which changes to it), machine, torch, python and date."""
     on_gpu = device is not None and device.type == "cuda"
     return {
         "commit": _commit(),
@@ -29,12 +30,13 @@ def _commit() -> str:
     git = ["git", "-C", str(here)]
     try:
         top = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+        changes = subprocess.run([*git, "diff", "HEAD"], capture_output=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return f"v{__version__}"
     if top.returncode != 0:
         return f"v{__version__}"
-    return top.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+    which = hashlib.blake2b(changes.stdout, digest_size=3).hexdigest()
+    return top.stdout.strip() + (f"+{which}" if changes.stdout else "")
 
 
 def _cpu() -> str:

@@ -54,7 +54,7 @@ class Run:
             if started.fingerprint != recipe.fingerprint:
                 raise ValueError(
                     f"{folder} belongs to another recipe (it differs in {_first_difference(started, recipe)}): "
-                    "name another folder with --run, or remove this one"
+                    "name another folder, or remove this one"
                 )
         else:
             if folder.exists() and not folder.is_dir():

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from openk2 import cli, pipeline
+from openk2.engine.fingerprint import fingerprint
 from openk2.gym.families import make_env, tasks
 from openk2.gym.service.client import ServiceGoneError
 from openk2.gym.service.env import ServiceEnv
@@ -30,14 +31,15 @@ from openk2.stats import mean_interval, t_interval
 from openk2.studies import runs
 from openk2.studies.rl.catalogue import STUDIES, Study, study_of
 from openk2.studies.rl.latency import Latency, SlowEnv, slow_service
-from openk2.studies.rl.measure import GREEDY, KNOWN_PAIRS, SAMPLED, Bench
+from openk2.studies.rl.measure import GREEDY, KNOWN_PAIRS, SAMPLED, Bench, _ended
 from openk2.studies.rl.report import write_report
-from openk2.studies.rl.run import CONTROL, RL, Arm, Plan, _made, _sft, recipe_of, run, study
+from openk2.studies.rl.run import CONTROL, RL, Arm, Plan, _made, _refuse_other, _room, _sft, recipe_of, run, study
 from openk2.train.metrics import read_metrics
 from openk2.worlds.config import WorldsConfig
 from tests.pipeline.conftest import ROOT, environment, write_recipe
 
 PROVENANCE = {"commit": "abc", "machine": "here", "torch": "2", "date": "today", "python": "3"}
+COMMIT = "abc"
 EXACT = ("reward", "ptx_loss", "grad_norm", "response_tokens")  # of what a step tells, what no clock changes
 CRITIC = """
 [rl.families]
@@ -118,6 +120,7 @@ def test_arms_of_the_mix_have_as_many_prompts_of_each_family() -> None:
         whole = sum(rl.families.values())
         counts.append({family: rl.prompts_per_step * share / whole for family, share in rl.families.items()})
         assert rl.in_flight / rl.prompts_per_step == pytest.approx(4 / 3, abs=0.1)
+        assert rl.ptx_weight * rl.prompts_per_step == pytest.approx(48), "PTX weighs as much beside a sample"
     both, *others = counts
     assert set().union(*others) == set(both)
     for few in others:
@@ -241,33 +244,30 @@ def test_demonstrations_are_measured_in_the_very_words_that_sft_has(folder: Path
 
 
 def test_letters_without_an_end_are_not_compared_and_lose(folder: Path) -> None:
-    """As in training. One of special tokens ends, but is ten times as long when a critic reads it."""
+    """As in training. The others are, also those of special tokens, which are ten times as long to read as to say."""
     base = Run.reopen(folder / "base")
-    bench = Bench(base, 1)
+    bench, name = Bench(base, 1), "writing/undemonstrated"
     (folder / "letters").mkdir()
     bench.letters(base.model_after("sft"), folder / "letters")
     path = next((folder / "letters").glob("writing-undemonstrated-*.jsonl"))
     trace = Trace.from_json(next(iter(jsonl.read(path))))
-
-    def said(words: str, stop_reason: str) -> str | None:
-        trace.messages[-1], trace.stop_reason = Message("assistant", words), stop_reason
-        return bench._ended(trace)
-
-    assert said("All is well.", "done") == "All is well."
-    assert said("All is well.", "token_budget") is None
-    assert said("<|tool_call_end|>" * bench.answer_tokens, "done") is None
+    trace.messages[-1] = Message("assistant", "Well.")
+    for stop_reason, reply in (("done", "Well."), ("token_budget", None), ("turn_budget", None)):
+        assert _ended(replace(trace, stop_reason=stop_reason)) == reply  # type: ignore[arg-type]
 
     class Never:
         async def compare(self, *_: Any) -> None:
             raise AssertionError("it is asked")
 
     def better(ours: str | None, theirs: str | None) -> float:
-        name = "writing/undemonstrated"
         letters = ({name: [(ours, 0.0)]}, {name: [(theirs, 0.0)]})
         return asyncio.run(bench._reward(Never(), *letters, 60))  # type: ignore[arg-type]
 
     pairs = ((None, "Well."), ("Well.", None), (None, None), ("Well.", "Well."))
     assert [better(*pair) for pair in pairs] == [0.0, 1.0, 0.5, 0.5]
+    model, runaway = base.model_after("sft"), "<|tool_call_end|>" * bench.answer_tokens
+    told = bench.judged(model, model, folder / "letters", {each: [(runaway, 0.0)] for each in bench.sets})
+    assert 0 <= told["reward"] <= 1
 
 
 # -- runs -------------------------------------------------------------------------------------
@@ -276,11 +276,12 @@ def test_letters_without_an_end_are_not_compared_and_lose(folder: Path) -> None:
 def test_a_run_that_another_study_made_is_taken(folder: Path) -> None:
     """Of the same recipe, seed and measurements, and of no other."""
     found, base = tiny("objective"), Run.reopen(folder / "base")
-    sft = base.model_after("sft")
+    sft = fingerprint(base.model_after("sft"))
     arm, lent = found.arms[0], folder / "lender" / "as-it-was-called-seed-0.json"
     made = _made(sft, recipe_of(found.plan, arm, base.recipe, 0, 2), found.plan)
-    write_json(lent, {"arm": {"name": "as it was called"}, "seed": 0, "num_steps": 2, "made": made, "course": ["lent"]})
-    taken = run(folder, found.plan, arm, seed=0, num_steps=2)
+    write_json(lent, {"arm": {"name": "as it was called"}, "seed": 0, "num_steps": 2, "made": {"commit": COMMIT, **made},
+                      "course": ["lent"]})  # fmt: skip
+    taken = run(folder, found.plan, COMMIT, arm, seed=0, num_steps=2)
     assert (taken["course"], taken["arm"]) == (["lent"], asdict(arm))
     plans = [replace(found.plan, **other) for other in ({"num_tasks": 4}, {"looks": 2}, {"control": True})]
     others = [_made(sft, recipe_of(plan, arm, base.recipe, 0, 2), plan) for plan in plans]
@@ -296,11 +297,11 @@ def test_a_run_that_another_study_made_is_taken(folder: Path) -> None:
 def test_a_run_repeats_to_the_bit_and_an_other_length_is_not_gone_on_with(folder: Path) -> None:
     found = tiny("critic")
     plan, arm = found.plan, found.arms[0]
-    _sft(folder, plan)
+    _sft(folder, plan, COMMIT)
     place = folder / plan.name / "under way" / runs.file_name(arm, 1)
     left = Run.open(recipe_of(plan, arm, Run.reopen(folder / "base").recipe, 1, 9), place)
     (left.folder / "rl").mkdir()
-    first, again = (run(folder, plan, arm, seed=1, num_steps=2) for _ in range(2))
+    first, again = (run(folder, plan, COMMIT, arm, seed=1, num_steps=2) for _ in range(2))
     for result in (first, again):
         result["models"][RL].pop("seconds")
         result["course"] = [[row.get(name) for name in EXACT] for row in result["course"]]
@@ -320,7 +321,7 @@ def test_a_run_repeats_to_the_bit_and_an_other_length_is_not_gone_on_with(folder
 
 
 def test_the_sft_model_is_as_good_as_itself(folder: Path) -> None:
-    told = _sft(folder, tiny("critic").plan)
+    told = _sft(folder, tiny("critic").plan, COMMIT)
     assert told["judged"]["step"] == 0
     assert told["judged"]["reward"] == told["judged"]["reward_by_sft"] == 0.5
 
@@ -328,9 +329,9 @@ def test_the_sft_model_is_as_good_as_itself(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_control_learns_for_as_long_as_rl_did(folder: Path) -> None:
     found = tiny("lift", 3)
-    sft = _sft(folder, found.plan)
+    sft = _sft(folder, found.plan, COMMIT)
     assert list(sft["scores"]["tools/demonstrated"]) == ["0.0", "0.3", "0.5", "0.7", "1.0"]
-    result = run(folder, found.plan, found.arms[0], seed=0, num_steps=3)
+    result = run(folder, found.plan, COMMIT, found.arms[0], seed=0, num_steps=3)
     assert result["models"].keys() == {RL, CONTROL}
     steps = read_metrics(folder / "base" / "sft" / "metrics.jsonl")
     a_step = steps[-1]["seconds"] / len(steps)
@@ -341,8 +342,8 @@ def test_the_control_learns_for_as_long_as_rl_did(folder: Path) -> None:
 def test_rollouts_wait_for_a_service_and_none_breaks(folder: Path) -> None:
     found = tiny("partial")
     plan = replace(found.plan, slow_tools=Latency(median=0.2, sigma=0.0))
-    _sft(folder, plan)
-    result = run(folder, plan, found.arms[0], seed=0, num_steps=2)
+    _sft(folder, plan, COMMIT)
+    result = run(folder, plan, COMMIT, found.arms[0], seed=0, num_steps=2)
     assert not [name for row in result["course"] for name in row if name.startswith("dropped/env")]
     assert sum(row.get("rollouts/tools", 0) for row in result["course"]) > 0
     measured = {measure.words: measure.of({**result, "model": result["models"][RL]}) for measure in found.measures}
@@ -504,13 +505,30 @@ def test_a_result_of_another_shape_is_refused(folder: Path, recipe: Recipe) -> N
         study(folder, recipe, plan, found.arms, num_seeds=2)
 
 
-def test_results_of_another_sft_model_are_refused(folder: Path, recipe: Recipe) -> None:
+def test_results_that_were_made_otherwise_are_refused(folder: Path, recipe: Recipe) -> None:
+    """By another recipe, from another SFT model, or measured otherwise; by other code they stay."""
     plan, arms = Plan("elsewhere", 2, num_tasks=3), tiny("ptx").arms
-    path = folder / "elsewhere" / "sft.json"
-    for told in ({"sft": "another"}, {"made": {"sft": "another"}}):
-        write_json(path, told)
-        with pytest.raises(
-            ValueError, match=r"sft\.json is of another SFT model than the one in .*base: take another --out"
-        ):
+    made = _made(
+        fingerprint(Run.reopen(folder / "base").model_after("sft")), recipe_of(plan, arms[0], recipe, 0, 2), plan
+    )
+    path = folder / "elsewhere" / f"{runs.file_name(arms[0], 0)}.json"
+    kept = {"arm": asdict(arms[0]), "seed": 0, "num_steps": 2, "course": [], "models": {}, "judged": []}
+    for other in ({"sft": "another"}, {"recipe": "another"}, {"num_tasks": 4}):
+        write_json(path, {**kept, "made": {"commit": "earlier", **made, **other}})
+        words = rf"0-seed-0\.json was made otherwise \({next(iter(other))} differ\): take another --out, or remove it"
+        with pytest.raises(ValueError, match=words):
             study(folder, recipe, plan, arms, num_seeds=2)
+    write_json(path, {**kept, "made": {"commit": "earlier", **made}})
+    _refuse_other(path, arms[0], 2, made)
+    write_json(path, {**kept, "num_steps": 9, "made": {}})
+    _refuse_other(path, arms[0], 2, made)  # it will be run anew
     path.unlink()
+
+
+def test_what_other_code_left_half_done_is_begun_anew(folder: Path) -> None:
+    found, base = tiny("objective"), Run.reopen(folder / "base")
+    recipe, place = recipe_of(found.plan, found.arms[0], base.recipe, 0, 2), folder / "half done"
+    for made, stays in (({"commit": "one"}, False), ({"commit": "one"}, True), ({"commit": "two"}, False)):
+        _room(place, base, recipe, made)
+        assert (place / "left").exists() == stays
+        (place / "left").touch()

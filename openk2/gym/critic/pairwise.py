@@ -59,11 +59,14 @@ class Comparison:
 class PairwiseCritic:
     """A ``GroupJudge``. With a ``Policy`` and its chat format verdicts are graded by their probability, else they are whole.
 
-    A model that only answers is asked for its word; a policy is sampled greedily, a few tokens. ``counts`` goes up with every pair.
+    A model that only answers is asked for its word; a policy is sampled greedily, a few tokens, and ``context`` is how many it can
+    read: answers that are too long together are cut. ``counts`` goes up with every pair.
     """
 
-    def __init__(self, model: ChatModel, chat: ChatFormat | None, config: CriticConfig) -> None:
-        self._model, self._chat, self._config = model, chat, config
+    def __init__(
+        self, model: ChatModel, chat: ChatFormat | None, config: CriticConfig, context: int | None = None
+    ) -> None:
+        self._model, self._chat, self._config, self._context = model, chat, config, context
         self._sampling = Sampling(temperature=0.0, max_tokens=config.verdict_tokens)
         self.counts = Counts()
 
@@ -80,6 +83,7 @@ class PairwiseCritic:
 
     async def compare(self, question: str, rubrics: Sequence[RubricItem], first: str, second: str) -> Comparison:
         """Compare two answers in both orders. Raises what the model raises."""
+        first, second = self._fitting(question, rubrics, first, second)
         shown, swapped = await asyncio.gather(
             self._opinion(ask(question, first, second, rubrics, self._config.wording)),
             self._opinion(ask(question, second, first, rubrics, self._config.wording)),
@@ -90,6 +94,19 @@ class PairwiseCritic:
         self.counts.contradictions += comparison.contradiction
         self.counts.unreadable += comparison.unreadable
         return comparison
+
+    def _fitting(self, question: str, rubrics: Sequence[RubricItem], first: str, second: str) -> tuple[str, str]:
+        """The answers, the longer ones cut where the model could not read both: special tokens are ten times as long to read as to say."""
+        if self._chat is None or self._context is None:
+            return first, second
+        chat, room = self._chat, self._context - self._config.verdict_tokens
+        words = [chat.tokenizer.encode(answer) for answer in (first, second)]
+        longest, shown = max(map(len, words)), (first, second)
+        while longest and (over := len(chat.prompt(ask(question, *shown, rubrics, self._config.wording))) - room) > 0:
+            longest = max(0, longest - (over + 1) // 2)
+            first, second = (chat.tokenizer.decode(ids[:longest]) for ids in words)
+            shown = first, second
+        return shown
 
     async def _opinion(self, messages: Sequence[Message]) -> Opinion:
         if self._chat is None or not isinstance(self._model, Policy):

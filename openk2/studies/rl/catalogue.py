@@ -139,9 +139,13 @@ STEPS = 40
 ALONE_STEPS = 25
 TIGHT = {"max_tokens": 12, "budgets": {"tools": 64, "writing": 44}}  # nine in ten right answers fit
 VERIFIED = {"tools": 0.34, "math": 0.22, "logic": 0.22}  # as the recipe shares them out, and as many of each
-VERIFIED_PROMPTS = {"prompts_per_step": 19, "prompts_in_flight": 25}
 CRITIC_ALONE = {"verified_share": 0.0}  # so that a letter's score stays hidden from what is learnt
-JUDGED_PROMPTS = {"prompts_per_step": 5, "prompts_in_flight": 7}
+# A known pair is rehearsed as much as beside as many fresh ones, with half the weight for half the pairs.
+KNOWN_ALONE = {"pairs_per_step": 0, "known_per_step": 6, "weight": 0.05}
+PTX_WEIGHT = 2.0
+# Of the recipe's 24 prompts, those of such families. A sample of fewer weighs more: so does PTX then.
+VERIFIED_ALONE = {"prompts_per_step": 19, "prompts_in_flight": 25, "ptx_weight": PTX_WEIGHT * 24 / 19}
+JUDGED_ALONE = {"prompts_per_step": 5, "prompts_in_flight": 7, "ptx_weight": PTX_WEIGHT * 24 / 5}
 
 STUDIES: Mapping[str, Study] = {
     "partial": Study(
@@ -178,7 +182,7 @@ STUDIES: Mapping[str, Study] = {
         "PTX: a loss on hand-picked dialogues beside that of RL keeps what was learnt before, and does not hinder what is new "
         "(K2 §3.2).",
         Plan("ptx", STEPS),
-        tuple(Arm(name, rl={"ptx_weight": weight}) for name, weight in (("0", 0.0), ("0.5", 0.5), ("2", 2.0))),
+        tuple(Arm(name, rl={"ptx_weight": weight}) for name, weight in (("0", 0.0), ("0.5", 0.5), ("2", PTX_WEIGHT))),
         (LOSS, BITS, *SCORES),
         (REWARD, _metric("Loss of the objective", "loss")),
     ),
@@ -187,7 +191,7 @@ STUDIES: Mapping[str, Study] = {
         Plan("temperature", STEPS),
         tuple(
             Arm(name, rl={"temperature": [first, last]})
-            for name, first, last in (("1 to 0.6", 1.0, 0.6), ("1", 1.0, 1.0), ("0.6", 0.6, 0.6))
+            for name, first, last in (("1 to 0.8", 1.0, 0.8), ("1 to 0.6", 1.0, 0.6), ("1", 1.0, 1.0), ("0.6", 0.6, 0.6))
         ),
         (*SCORES, _mean_of("groups that teach", "mixed_groups")),
         (REWARD, _metric("Groups that teach", "mixed_groups")),
@@ -197,8 +201,7 @@ STUDIES: Mapping[str, Study] = {
         Plan("critic", STEPS, looks=4, wants_critic=True),
         (
             Arm("closed loop", critic={**CRITIC_ALONE, "known_per_step": 6}),
-            # Of half the weight: a known pair is taught as much as beside as many fresh ones.
-            Arm("known flaws alone", critic={**CRITIC_ALONE, "pairs_per_step": 0, "known_per_step": 6, "weight": 0.05}),
+            Arm("known flaws alone", critic={**CRITIC_ALONE, **KNOWN_ALONE}),
             Arm(
                 "neither, no PTX",
                 rl={"ptx_weight": 0.0},
@@ -231,8 +234,8 @@ STUDIES: Mapping[str, Study] = {
         (
             Arm("both"),
             Arm("letters by the critic alone", critic=CRITIC_ALONE),
-            Arm("verified alone", rl={"families": VERIFIED, "critic": None, **VERIFIED_PROMPTS}),
-            Arm("judged alone", rl={"families": {"writing": 0.22}, **JUDGED_PROMPTS}, critic=CRITIC_ALONE),
+            Arm("verified alone", rl={"families": VERIFIED, "critic": None, **VERIFIED_ALONE}),
+            Arm("judged alone", rl={"families": {"writing": 0.22}, **JUDGED_ALONE}, critic={**CRITIC_ALONE, **KNOWN_ALONE}),
         ),
         (
             *(_score(f"{family}, new kinds, T = 1", UNDEMONSTRATED, SAMPLED, family) for family in (*VERIFIED, "writing")),
@@ -247,7 +250,7 @@ STUDIES: Mapping[str, Study] = {
         (
             Arm("sequence", rl={"objective": "sequence"}),
             Arm("token", rl={"objective": "token"}),
-            # Gradients of a mean over tokens are the smaller, so that PTX weighs more beside them.
+            # Gradients of a mean over tokens are smaller, so that PTX weighs more beside them.
             Arm("token, less PTX", rl={"objective": "token", "ptx_weight": 0.5}),
         ),
         (

@@ -53,7 +53,7 @@ Scores = dict[str, dict[str, SetScores]]
 
 
 Letter = tuple[str | None, float]
-"""A reply that a critic compares, None where it has no end that fits the budget, and its hidden score."""
+"""A reply that a critic compares, None where its budget cut it, and its hidden score."""
 
 
 class Bench:
@@ -85,16 +85,10 @@ class Bench:
         """What it says at T = 1 for every task of the sets that a critic judges, as the last word, and its score."""
         engine = self.engine(model)
         return {
-            name: [(self._ended(trace), _score(trace)) for trace in self._at(engine, name, SAMPLED, folder)]
+            name: [(_ended(trace), _score(trace)) for trace in self._at(engine, name, SAMPLED, folder)]
             for name in self.sets
             if self._is_judged(name)
         }
-
-    def _ended(self, trace: Trace) -> str | None:
-        """Its reply; None where the budget cut it, here or when it is read: special tokens among the words are many tokens then."""
-        reply = reply_of(trace)
-        fits = trace.stop_reason == "done" and len(self.chat.tokenizer.encode(reply)) <= self.answer_tokens
-        return reply if fits else None
 
     def _at(self, engine: Engine, name: str, temperature: float, folder: Path) -> list[Trace]:
         return self._play(
@@ -176,7 +170,8 @@ class Bench:
         """
         assert self.rl.critic is not None, "only where there is a critic"
         compare = self.rl.critic.compare
-        own, other = (PairwiseCritic(self.engine(each), self.chat, compare) for each in (model, sft))
+        context = self.recipe.model.max_positions
+        own, other = (PairwiseCritic(self.engine(each), self.chat, compare, context) for each in (model, sft))
         known = preference_pairs("heldout", KNOWN_PAIRS, seed=0)
         told: JSON = {"known": asyncio.run(measure_critic(own, known, compare.group_s)).to_json()}
         if fresh := list(self._fresh_pairs(model, folder)):
@@ -219,8 +214,9 @@ class Bench:
             traces = self._play(engine, some[:FRESH_TASKS], SAMPLED, path, FRESH_REPLIES)
             by_id = {task.id: task for task in some}
             for task_id, group in groupby(traces, key=lambda trace: trace.task_id):
-                ended = [trace for trace in group if trace.stop_reason == "done"]
-                yield from labelled_pairs(by_id[task_id], [reply_of(t) for t in ended], [_score(t) for t in ended], 2)
+                ended = [(reply, _score(trace)) for trace in group if (reply := _ended(trace)) is not None]
+                replies, scores = [reply for reply, _ in ended], [score for _, score in ended]
+                yield from labelled_pairs(by_id[task_id], replies, scores, 2)
 
 
 def rl_of(recipe: Recipe) -> RLConfig:
@@ -249,3 +245,8 @@ def _scored(traces: Sequence[Trace]) -> SetScores:
 
 def _score(trace: Trace) -> float:
     return 0.0 if trace.score is None else trace.score.total
+
+
+def _ended(trace: Trace) -> str | None:
+    """Its reply; None where a budget cut it."""
+    return reply_of(trace) if trace.stop_reason == "done" else None

@@ -6,6 +6,7 @@ repeats to the bit. A seed draws prompts, samples and the order of dialogues.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import statistics
@@ -35,7 +36,9 @@ from openk2.train.config import RLConfig
 from openk2.train.metrics import last_metrics, read_metrics
 
 RL, CONTROL = "RL", "SFT continued"
-_MEASURED = ("num_tasks", "answer_tokens", "looks", "control", "slow_tools")  # of a plan, what the recipe does not say
+# Of a plan, what the recipe does not say: of a run, and of the SFT model.
+_MEASURED = ("num_tasks", "answer_tokens", "looks", "control", "slow_tools")
+_MEASURED_OF_SFT = ("num_tasks", "answer_tokens", "sft_temperatures")
 BASE_STAGES = ("tokenizer.json", "worlds", "corpus", "sft")
 
 
@@ -77,7 +80,7 @@ class Plan:
 
 
 class _Run(runs.Kept):
-    """What ``run`` returns. ``made``: by which recipe, and what of it was measured how."""
+    """What ``run`` returns. ``made``: by which code, from which SFT model, by which recipe, and how it was measured."""
 
     course: list[dict[str, float]]
     models: dict[str, dict[str, Any]]
@@ -85,21 +88,22 @@ class _Run(runs.Kept):
     made: dict[str, Any]
 
 
-def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.Result:
+def run(folder: Path, plan: Plan, commit: str, arm: Arm, seed: int, num_steps: int) -> runs.Result:
     """Reinforce the base's SFT model as the arm says, and measure what became of it.
 
     Where another study has made the very same run, its result is taken.
     """
     base = Run.reopen(folder / "base")
     sft, recipe = base.model_after("sft"), recipe_of(plan, arm, base.recipe, seed, num_steps)
-    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": _made(sft, recipe, plan)}
+    made = {"commit": commit, **_made(fingerprint(sft), recipe, plan)}
+    told = {"arm": asdict(arm), "seed": seed, "num_steps": num_steps, "made": made}
     for path in sorted(folder.glob(f"*/*-seed-{seed}.json")):
-        if (other := read_json(path)).get("made") == told["made"]:
+        if (other := read_json(path)).get("made") == made:
             return {**other, **told}
     place = folder / plan.name / "under way" / runs.file_name(arm, seed)
     if plan.slow_tools or (plan.control and not (place / "rl" / "done.json").exists()):
         shutil.rmtree(place, ignore_errors=True)  # its time cannot be measured in pieces
-    room = _room(place, base, recipe)
+    room = _room(place, base, recipe, made)
     bench = Bench(base, plan.num_tasks, plan.answer_tokens)
     with _services(room, plan.slow_tools) as urls:
         gym = room.recipe.gym.model_copy(update={"services": urls})
@@ -124,10 +128,10 @@ def run(folder: Path, plan: Plan, arm: Arm, seed: int, num_steps: int) -> runs.R
     return {**told, "course": course, "models": models, "judged": judged}
 
 
-def _made(sft: Transformer, recipe: Recipe, plan: Plan) -> JSON:
-    """What two runs have in common that give the same result."""
+def _made(sft: str, recipe: Recipe, plan: Plan) -> JSON:
+    """What two runs of the same code have in common that give the same result; ``sft``: the fingerprint of where they start."""
     measured = {key: value for key, value in asdict(plan).items() if key in _MEASURED}
-    return {"commit": provenance()["commit"], "sft": fingerprint(sft), "recipe": recipe.fingerprint, **measured}
+    return {"sft": sft, "recipe": recipe.fingerprint, **measured}
 
 
 def recipe_of(plan: Plan, arm: Arm, base: Recipe, seed: int, num_steps: int) -> Recipe:
@@ -145,15 +149,16 @@ def recipe_of(plan: Plan, arm: Arm, base: Recipe, seed: int, num_steps: int) -> 
     return base.model_copy(update=changed)
 
 
-def _room(place: Path, base: Run, recipe: Recipe) -> Run:
+def _room(place: Path, base: Run, recipe: Recipe, made: JSON) -> Run:
     """A run's folder that has what its stages take from the base; silent, since several go on at once.
 
-    What a stopped run left goes on, unless it had another length or other settings.
+    What a stopped run left goes on, unless it was made otherwise: of another length, say, or by other code.
     """
-    left = place / "recipe.toml"
-    if left.exists() and Recipe.load(left).fingerprint != recipe.fingerprint:
+    left = place / "made.json"
+    if place.exists() and not (left.exists() and read_json(left) == made):
         shutil.rmtree(place)
     room = Run.open(recipe, place)
+    write_json(left, made)
     for name in BASE_STAGES:
         link = place / name
         if not link.is_symlink():
@@ -209,11 +214,15 @@ def study(
     for arm in arms:
         recipe_of(plan, arm, recipe, 0, num_steps)  # what is wrong with one should not show after an hour
     pipeline.run_stage("sft", recipe, folder / "base")
-    _refuse_others(folder, plan)
-    sft = _sft(folder, plan)
+    start, commit = fingerprint(Run.reopen(folder / "base").model_after("sft")), provenance()["commit"]
+    for arm in arms:
+        for seed in range(num_seeds):
+            made = _made(start, recipe_of(plan, arm, recipe, seed, num_steps), plan)
+            _refuse_other(folder / plan.name / f"{runs.file_name(arm, seed)}.json", arm, num_steps, made)
+    sft = _sft(folder, plan, commit)
     results = runs.carry_out(
         folder / plan.name,
-        partial(run, folder, plan),
+        partial(run, folder, plan, commit),
         arms,
         num_seeds=num_seeds,
         num_steps=num_steps,
@@ -225,32 +234,35 @@ def study(
     return sft, results
 
 
-def _refuse_others(folder: Path, plan: Plan) -> None:
-    """Raises ValueError where the study's folder holds results that began from another SFT model."""
-    ours = fingerprint(Run.reopen(folder / "base").model_after("sft"))
-    for path in sorted((folder / plan.name).glob("*.json")):
-        theirs = read_json(path)
-        if theirs.get("sft", theirs.get("made", {}).get("sft", ours)) != ours:
-            raise ValueError(
-                f"{path} is of another SFT model than the one in {folder / 'base'}: take another --out, or remove it"
-            )
-
-
-def _sft(folder: Path, plan: Plan) -> JSON:
-    """What the SFT model can do, measured once."""
-    path = folder / plan.name / "sft.json"
+def _refuse_other(path: Path, arm: Arm, num_steps: int, made: JSON) -> None:
+    """Raises ValueError where the arm's result is there, but of another recipe, SFT model or measurement; other code is accepted."""
     if not path.exists():
-        base = Run.reopen(folder / "base")
-        bench, model = Bench(base, plan.num_tasks, plan.answer_tokens), base.model_after("sft")
-        room = folder / plan.name / "under way" / "sft"
-        told = {"sft": fingerprint(model), **_measured(bench, base, "sft", room, plan.sft_temperatures)}
-        if bench.rl.critic is not None and plan.judges:
-            letters = bench.letters(model, room)
-            told |= {"letters": letters, "judged": {"step": 0, **bench.judged(model, model, room, letters)}}
-        write_json(path, told)
-        shutil.rmtree(room)
-    found: JSON = read_json(path)
-    return found
+        return
+    result = read_json(path)
+    if result.get("arm") != asdict(arm) or result.get("num_steps") != num_steps:
+        return  # it will be done again
+    if other := sorted(key for key, value in made.items() if result.get("made", {}).get(key) != value):
+        raise ValueError(f"{path} was made otherwise ({', '.join(other)} differ): take another --out, or remove it")
+
+
+def _sft(folder: Path, plan: Plan, commit: str) -> JSON:
+    """What the SFT model can do, measured once in the same way."""
+    path, base = folder / plan.name / "sft.json", Run.reopen(folder / "base")
+    model = base.model_after("sft")
+    made = {"sft": fingerprint(model), **{key: value for key, value in asdict(plan).items() if key in _MEASURED_OF_SFT}}
+    made = json.loads(json.dumps(made))
+    found: JSON = read_json(path) if path.exists() else {}
+    if {key: value for key, value in found.get("made", {}).items() if key != "commit"} == made:
+        return found
+    bench, room = Bench(base, plan.num_tasks, plan.answer_tokens), folder / plan.name / "under way" / "sft"
+    shutil.rmtree(room, ignore_errors=True)
+    told = {"made": {"commit": commit, **made}, **_measured(bench, base, "sft", room, plan.sft_temperatures)}
+    if bench.rl.critic is not None and plan.judges:
+        letters = bench.letters(model, room)
+        told |= {"letters": letters, "judged": {"step": 0, **bench.judged(model, model, room, letters)}}
+    write_json(path, told)
+    shutil.rmtree(room)
+    return told
 
 
 def _in_words(result: runs.Result) -> str:

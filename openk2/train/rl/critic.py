@@ -35,7 +35,7 @@ KNOWN_PAIRS = 500  # that rehearsal goes through, again and again
 @asynccontextmanager
 async def policy_judge(engine: Engine, *, chat: ChatFormat, config: CriticConfig) -> AsyncIterator[GroupJudge]:
     """The policy rates its own replies, two by two."""
-    yield PairwiseCritic(engine, chat, config)
+    yield PairwiseCritic(engine, chat, config, engine.config.max_context)
 
 
 @asynccontextmanager
@@ -161,7 +161,7 @@ def _compare(
     engine: EngineConfig,
     config: CriticConfig,
 ) -> list[list[Comparison] | None]:
-    critic = PairwiseCritic(Engine(model, chat, engine), chat, config)
+    critic = PairwiseCritic(Engine(model, chat, engine), chat, config, engine.max_context)
 
     async def compare(pairs: Sequence[Pair]) -> list[Comparison] | None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from openk2.engine.config import EngineConfig
 from openk2.engine.engine import Engine
 from openk2.gym.critic.comparison import ask, read_verdict
-from openk2.gym.critic.config import CriticConfig
+from openk2.gym.critic.config import CriticConfig, Wording
 from openk2.gym.critic.judge import JudgeFailedError
 from openk2.gym.critic.pairwise import Comparison, PairwiseCritic, opinion
 from openk2.gym.critic.rubrics import CORE, PRESCRIPTIVE, rubrics_of
@@ -29,6 +30,7 @@ from openk2.text.config import TokenizerConfig
 from openk2.text.tokenizer import Tokenizer
 from tests.gym.critic.rule import RuleModel, by_flaws
 
+CONTEXT: dict[Wording, int] = {"short": 512, "full": 2048}
 TASK = Task("t", "any", "any", "train", {"question": "How are you?"})
 LONGER = lambda _, a, b: "tie" if len(a) == len(b) else "A" if len(a) > len(b) else "B"  # noqa: E731
 
@@ -215,13 +217,35 @@ def test_what_a_random_model_says_is_unreadable_and_told_so() -> None:
     assert (critic.counts.pairs, critic.counts.unreadable) == (3, 6)
 
 
-def test_a_prompt_longer_than_the_context_is_no_verdict() -> None:
+@pytest.mark.parametrize(("question", "context"), [("How are you?", None), ("How? " * 200, 512)])
+def test_a_prompt_longer_than_the_context_is_no_verdict(question: str, context: int | None) -> None:
     chat, engine = random_engine()
+    critic = PairwiseCritic(engine, chat, CriticConfig(), context)
     with pytest.raises(JudgeFailedError) as failed:
-        asyncio.run(PairwiseCritic(engine, chat, CriticConfig()).rewards(TASK, ["I am fine." * 100, "Fine!"]))
+        asyncio.run(critic.rewards(replace(TASK, payload={"question": question}), ["I am fine." * 100, "Fine!"]))
     assert failed.value.reason == "unavailable"
     assert "ValueError" in failed.value.told
     assert asyncio.run(engine.sample([1, 2], Sampling(max_tokens=1))).token_ids  # and the engine goes on
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=800), st.text(max_size=800), st.sampled_from(["short", "full"]))
+def test_answers_are_cut_where_a_policy_could_not_read_both(first: str, second: str, wording: Wording) -> None:
+    """To as much of each, and only then; that of special tokens is ten times as long to read as it was to say."""
+    chat, _ = random_engine()
+    critic = PairwiseCritic(RuleModel(LONGER), chat, CriticConfig(wording=wording), CONTEXT[wording])
+
+    def length(*answers: str) -> int:
+        return len(chat.prompt(ask("How are you?", *answers, CORE, wording))) + CriticConfig().verdict_tokens
+
+    for answers in ((first, second), (first, "<|im_end|>" * 100)):
+        shown = critic._fitting("How are you?", CORE, *answers)
+        assert length(*shown) <= CONTEXT[wording]
+        if length(*answers) <= CONTEXT[wording]:
+            assert shown == answers
+        else:
+            assert length(*shown) > CONTEXT[wording] - 20, "no more is cut than must be"
+            assert first in shown or len(first) > 50
 
 
 def test_a_policys_verdict_is_graded_by_its_probability() -> None:
