@@ -103,7 +103,7 @@ class RLConfig(StageConfig):
         default=None,
         ge=1,
         allow_inf_nan=False,
-        description="largest importance weight of a stale or mismatched token; none: no weights",
+        description="largest importance weight of a stale or mismatched answer, or token by objective; none: no weights",
     )
     router_replay: bool = Field(default=False, description="train through the experts that were chosen when sampling")
     objective: Literal["sequence", "token"] = Field(default="token", description="form of the K1.5 objective")

@@ -82,7 +82,7 @@ def sequence_loss(
 
     ``mask_BT`` marks the sampled tokens; what stands elsewhere does not matter. ``num_samples`` counts the whole step
     (prompts x rollouts), not this micro-batch. At π_θ = π_old the gradient is 2τ times that of -A·log π(y). Muon and
-    AdamW undo that factor; plain SGD, and a sum with another loss, do not.
+    AdamW undo that factor (AdamW far above its ε); plain SGD, and a sum with another loss, do not.
 
     ``importance_cap`` is for samples of older weights, or of an engine that computes otherwise: it weighs the square of
     each sample by min(π_θ(y) / π_old(y), cap), a constant to the gradient. On policy that is 1, to the bit. A sampled

@@ -426,7 +426,7 @@ def test_the_report_pairs_seeds_with_the_first_arm(tmp_path: Path) -> None:
     assert stored["courses"]["Accuracy, known flaws"]["closed loop"] == [[[2, 0.6]], [[2, 0.7]]]
     rows = rows_of(text)
     assert rows["SFT"].startswith("| SFT | 50.0 | 10.0 | 5.0 | 20.0 |  |")
-    assert "| 26.5 | 49.0 | 41.5 (-7.5 [-39.3, +24.3]) | 49.0 |" in rows["tools/undemonstrated, T = 1"]
+    assert "| 26.5 | 49.0 | 41.5 (-7.5 [-39.3, +24.3]; [-7.5, -7.5]) | 49.0 |" in rows["tools/undemonstrated, T = 1"]
     assert found.claim in text
 
 

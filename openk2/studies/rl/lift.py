@@ -24,7 +24,7 @@ def comparison(sft: JSON, rl: Sequence[Entry], control: Sequence[Entry]) -> list
     rows = []
     for name in sft["scores"]:
         for temperature, words in AT.items():
-            ours, theirs = (_scores(some, name, temperature) for some in (rl, control))
+            ours, theirs = (scores(some, name, temperature) for some in (rl, control))
             start = np.array(sft["scores"][name][str(temperature)]["scores"])
             row: JSON = {
                 "set": name,
@@ -46,7 +46,7 @@ def comparison(sft: JSON, rl: Sequence[Entry], control: Sequence[Entry]) -> list
     return rows
 
 
-def _scores(some: Sequence[Entry], name: str, temperature: float) -> np.ndarray:
+def scores(some: Sequence[Entry], name: str, temperature: float) -> np.ndarray:
     """[seeds, tasks]"""
     return np.array([entry["model"]["scores"][name][str(temperature)]["scores"] for entry in some])
 
@@ -83,7 +83,7 @@ def by_temperature(sft: JSON, rl: Sequence[Entry]) -> list[JSON]:
         {
             "set": name,
             "SFT": {temperature: statistics.mean(at["scores"]) for temperature, at in found.items()},
-            "RL": float(_scores(rl, name, SAMPLED).mean()),
+            "RL": float(scores(rl, name, SAMPLED).mean()),
         }
         for name, found in sft["scores"].items()
     ]

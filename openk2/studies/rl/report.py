@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from openk2.jobs.atomic import write_bytes, write_json, write_text
 from openk2.schema import JSON
-from openk2.stats import Estimate, t_interval
+from openk2.stats import Estimate, mean_interval, t_interval
 from openk2.studies.chart import BLUE, GREEN, OCHRE, RED, as_png, sheet
 from openk2.studies.rl import lift
 from openk2.studies.rl.catalogue import Course, Entry, Measure, Points, Study
@@ -36,7 +36,7 @@ def write_report(
     name, by_arm = f"study-rl-{study.plan.name}", entries(study, results)
     rows = [summary(study, arm, by_arm) for arm in by_arm]
     sets = scores_by_set(sft, by_arm)
-    text = f"{heading(study, results, provenance)}\n{table(study, sft, rows)}\n{set_table(sets)}"
+    text = f"{heading(study, sft, results, provenance)}\n{table(study, sft, rows)}\n{set_table(sets)}"
     told = {"provenance": provenance, "claim": study.claim, "arms": rows, "sets": sets}
     if study.plan.control:
         found = lift.comparison(sft, by_arm[RL], by_arm[CONTROL])
@@ -92,19 +92,22 @@ def _interval(name: str, found: Estimate) -> JSON:
 
 
 def scores_by_set(sft: JSON, by_arm: ByArm) -> JSON:
-    """By set and temperature: the mean score of the SFT model, and of each arm with what it has over the first."""
+    """By set and temperature: the mean score of the SFT model, and of each arm with what it has over the first.
+
+    That comes with Student's interval over seeds and, in ``over_first_tasks_ci95``, the bootstrap over tasks of their mean over seeds.
+    """
     first = next(iter(by_arm))
 
-    def means(arm: str, name: str, temperature: str) -> list[float]:
-        return [statistics.mean(entry["model"]["scores"][name][temperature]["scores"]) for entry in by_arm[arm]]
+    def compared(arm: str, name: str, temperature: float) -> JSON:
+        ours, theirs = (lift.scores(by_arm[each], name, temperature) for each in (arm, first))
+        tasks = mean_interval((ours - theirs).mean(axis=0), seed=0)
+        told = _compared(SCORE, ours.mean(axis=1).tolist(), theirs.mean(axis=1).tolist())
+        return told | {"over_first_tasks_ci95": [tasks.low, tasks.high]}
 
     return {
         f"{name}, {words}": {
             "SFT": statistics.mean(at[str(temperature)]["scores"]),
-            "arms": {
-                arm: _compared(SCORE, means(arm, name, str(temperature)), means(first, name, str(temperature)))
-                for arm in by_arm
-            },
+            "arms": {arm: compared(arm, name, temperature) for arm in by_arm},
         }
         for name, at in sft["scores"].items()
         for temperature, words in lift.AT.items()
@@ -116,18 +119,19 @@ def scores_by_set(sft: JSON, by_arm: ByArm) -> JSON:
 # ---------------------------------------------------------------------------------------------
 
 
-def heading(study: Study, results: Sequence[Result], provenance: Mapping[str, Any]) -> str:
+def heading(study: Study, sft: JSON, results: Sequence[Result], provenance: Mapping[str, Any]) -> str:
     """What was run where, and what it asks."""
     seeds = len({result["seed"] for result in results})
-    # Runs that were there already may be of earlier code; before they said so, they were of the report's.
-    commits = dict.fromkeys(result.get("made", {}).get("commit", provenance["commit"]) for result in results)
+    # What was there already may be of earlier code; before it said so, it was of the report's.
+    commits = dict.fromkeys(each.get("made", {}).get("commit", provenance["commit"]) for each in (*results, sft))
+    threads = "with all threads" if study.plan.all_cores else "of one thread"
     return (
         f"`openk2 study rl-{study.plan.name}`, commit {' and '.join(commits)}, {provenance['machine']}, "
         f"torch {provenance['torch']}, {provenance['date']}.\n\n"
         f"{study.claim}\n\n"
-        f"{len(results)} runs of {results[0]['num_steps']} steps, {seeds} seeds an arm; scores on {study.plan.num_tasks} held-out tasks "
+        f"{len(results)} runs {threads}, {results[0]['num_steps']} steps, {seeds} seeds an arm; scores on {study.plan.num_tasks} held-out tasks "
         "of a set at most, each family counting alike. Scores and shares in percent; in brackets the difference to the first arm (or, with ×, the ratio) and "
-        "its 95 % interval over seeds, not corrected for the number of intervals.\n"
+        "its 95 % interval over seeds (Student's) and, in the second table, over tasks (bootstrap, seeds pooled). None is corrected for their number.\n"
     )
 
 
@@ -164,8 +168,9 @@ def _cell(measure: Measure, told: JSON | None) -> str:
         return f"{mean} (×{times:.2f} [{low:.2f}, {high:.2f}])"
     if "over_first" not in told or told["over_first_ci95"] == [0.0, 0.0]:
         return mean
-    low, high = (_number(measure, edge, "+") for edge in told["over_first_ci95"])
-    return f"{mean} ({_number(measure, told['over_first'], '+')} [{low}, {high}])"
+    ends = [told[name] for name in ("over_first_ci95", "over_first_tasks_ci95") if name in told]
+    spans = (f"[{_number(measure, low, '+')}, {_number(measure, high, '+')}]" for low, high in ends)
+    return f"{mean} ({_number(measure, told['over_first'], '+')} {'; '.join(spans)})"
 
 
 def set_table(sets: JSON) -> str:
